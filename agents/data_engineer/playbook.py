@@ -1,0 +1,55 @@
+"""The data engineer without a language model: rules for where the training rows come from."""
+
+from __future__ import annotations
+
+import math
+
+from agents.brain import Brief
+from agents.data_engineer.proposal import EXACT_ONLY, DataProposal, Generate
+from shared_memory.errors import BadInput
+from shared_memory.records import Recipe
+
+HEAD_ROOM = 1.2
+"""Rows generated for each row wanted: de-duplication and decontamination take some away."""
+NEAR_DUPLICATES = 0.7
+"""Jaccard similarity of word 5-grams; the usual threshold (text-dedup, datatrove)."""
+
+
+def propose(brief: Brief) -> DataProposal:
+    """Generate rows, or name the files to train on.
+
+    Raises BadInput where the goal has neither training files nor a generator, or forbids the one that is needed.
+    """
+    data = brief.goal.data
+    if data.train and data.synthesise != "always":
+        return DataProposal(
+            sources=data.train, near_duplicate_threshold=NEAR_DUPLICATES, why="the goal brings its training data"
+        )
+    wanted = _rows_wanted(brief)
+    if brief.generated:
+        return DataProposal(
+            sources=data.train + brief.generated,
+            # Rows of one template share most of their words, and two of them are still two questions.
+            near_duplicate_threshold=NEAR_DUPLICATES if data.train else EXACT_ONLY,
+            rows=None if data.train else wanted,
+            why="the goal's files and the generated rows" if data.train else "the generated rows",
+        )
+    if data.synthesise == "never":
+        raise BadInput(
+            "there is nothing to train on: `data.train` is empty and `data.synthesise` is never; name a file"
+        )
+    if not data.generator:
+        need = "`data.synthesise` is always" if data.train else "`data.train` is empty"
+        raise BadInput(f"{need} and there is no `data.generator`; name a file to train on or a script that writes rows")
+    return DataProposal(
+        generate=Generate(script=data.generator, rows=math.ceil(wanted * HEAD_ROOM), seed=brief.goal.run.seed),
+        near_duplicate_threshold=EXACT_ONLY,
+        rows=wanted,
+        why=f"{wanted} rows for the recipe, and {HEAD_ROOM - 1:.0%} more for what cleaning removes",
+    )
+
+
+def _rows_wanted(brief: Brief) -> int:
+    """What the best recipe asks for; without a recipe, what recipes ask for by default."""
+    best = next(iter(brief.recipes.values()), Recipe(id="default"))
+    return best.train_rows

@@ -1,0 +1,176 @@
+"""Carries a data proposal out: the job that generates rows, and the way from files to a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from agents.data_engineer.audit import MINIMUM_ROWS, Audit, audit, audit_letters
+from agents.data_engineer.decontaminate import BenchmarkText, decontaminate
+from agents.data_engineer.dedup import drop_near_duplicates
+from agents.data_engineer.filters import (
+    balance_letters,
+    drop_ambiguous,
+    drop_empty,
+    drop_exact_duplicates,
+    keep_at_most,
+)
+from agents.data_engineer.formats import Message, Row, read_rows
+from agents.data_engineer.proposal import DataProposal, Generate
+from agents.multiple_choice import render_multiple_choice
+from shared_memory.errors import BadInput, Unavailable
+from shared_memory.records import DatasetRecord, Estimate, Job, JobSpec, Purpose, Step, canonical_digest
+from shared_memory.run_paths import RunPaths, write_atomically
+
+GENERATED = Path("out") / "data.jsonl"
+"""Where a generation job leaves its rows, in its folder."""
+ROWS_PER_HOUR = 360_000
+"""A script that computes its rows writes at least a hundred a second."""
+START_HOURS = 5 / 3600
+
+
+def generation_job(generate: Generate, *, paths: RunPaths, timeout_seconds: int) -> JobSpec:
+    """The job that writes the rows; its script is kept in the run's file store.
+
+    Raises BadInput where there is no such script.
+    """
+    script = Path(generate.script)
+    if not script.is_file():
+        raise BadInput(
+            f"the generator {script} {'is not a file' if script.exists() else 'does not exist'}; check `data.generator`"
+        )
+    try:
+        digest = paths.store(script)
+    except OSError as error:
+        raise BadInput(
+            f"the generator {script} cannot be kept ({error.strerror or error}); check its permissions and the disk"
+        ) from error
+    hours = min(START_HOURS + generate.rows / ROWS_PER_HOUR, timeout_seconds / 3600)
+    return JobSpec(
+        purpose=Purpose.GENERATION,
+        experiment="data",
+        title=f"write {generate.rows} training rows with {script.name}",
+        script=script.name,
+        files={script.name: digest},
+        config={"part": "train", "rows": generate.rows, "seed": generate.seed},
+        timeout_seconds=timeout_seconds,
+        estimate=Estimate(
+            hours=hours, usd_micro=0, memory_gib=0.2, basis="a script that computes 100 rows a second, on this machine"
+        ),
+    )
+
+
+def generated_file(job: Job) -> Path:
+    """The rows that a generation job wrote. Raises BadInput where there are none."""
+    path = Path(job.folder) / GENERATED
+    if not path.is_file() or not path.stat().st_size:
+        what = "is empty" if path.is_file() else "is missing"
+        raise BadInput(f"the generator ended well but {path} {what}; a generator writes its rows to {GENERATED}")
+    return path
+
+
+def prepare(
+    proposal: DataProposal,
+    *,
+    benchmarks: Sequence[BenchmarkText],
+    folder: Path,
+    seed: int,
+    dataset_id: str = "d1",
+) -> DatasetRecord:
+    """Make the data set that the proposal asks for, as a file in `folder` that is named by its content.
+
+    The same files, benchmarks and seed give the same bytes. Raises BadInput where a source cannot be used, or where
+    fewer than MINIMUM_ROWS rows are left, saying which step took how many.
+    """
+    if not proposal.sources:
+        raise BadInput("there are no rows to prepare yet; run the generator first")
+    rows = _read([Path(source) for source in proposal.sources])
+    report = audit(rows)
+    kept, steps, contamination = _clean(rows, proposal, benchmarks, seed)
+    if len(kept) < MINIMUM_ROWS:
+        raise BadInput(_too_few(len(kept), report, steps))
+    content = b"".join(_line(render(row)) for row in kept)
+    digest = hashlib.sha256(content).hexdigest()
+    path = folder / f"{digest[:16]}.jsonl"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be written ({error.strerror or error}); make room and resume") from error
+    return DatasetRecord(
+        id=dataset_id,
+        source=", ".join(proposal.sources),
+        revision=canonical_digest([_digest(Path(source)) for source in proposal.sources]),
+        path=str(path),
+        digest=digest,
+        rows=len(kept),
+        steps=tuple(steps),
+        contamination=contamination,
+        findings=tuple(finding.line for finding in (*report.findings, *audit_letters(kept))),
+    )
+
+
+def _read(paths: Iterable[Path]) -> list[Row]:
+    return [row for path in paths for row in read_rows(path)]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _clean(
+    rows: Sequence[Row], proposal: DataProposal, benchmarks: Sequence[BenchmarkText], seed: int
+) -> tuple[list[Row], list[Step], dict[str, float]]:
+    """The rows that are trained on; letters are balanced last, so that no later step undoes it."""
+    steps: list[Step] = []
+    kept: list[Row] = list(rows)
+    for filtered in (drop_empty, drop_ambiguous, drop_exact_duplicates):
+        kept, step = filtered(kept)
+        steps.append(step)
+    kept, step = drop_near_duplicates(kept, proposal.near_duplicate_threshold)
+    steps.append(step)
+    kept, step, contamination = decontaminate(kept, benchmarks)
+    steps.append(step)
+    if proposal.rows is not None:
+        kept, step = keep_at_most(kept, proposal.rows, seed)
+        steps.append(step)
+    if proposal.balance_letters:
+        kept, step = balance_letters(kept, seed)
+        steps.append(step)
+    return kept, steps, contamination
+
+
+def _too_few(count: int, report: Audit, steps: Sequence[Step]) -> str:
+    removed = ", ".join(
+        f"{step.name} took {step.rows_in - step.rows_out}" for step in steps if step.rows_out < step.rows_in
+    )
+    return (
+        f"{count} of {report.rows} rows can be used ({removed or 'none was removed'}) and {MINIMUM_ROWS} are needed; "
+        "bring more rows"
+    )
+
+
+def render(row: Row) -> Row:
+    """A multiple-choice row as chat: asked exactly as the evaluator asks, answered in the form that it scores."""
+    if row.choices is None:
+        return row
+    explanation = row.explanation.strip()
+    reply = f"{explanation}\n\nANSWER: {row.answer}" if explanation else f"ANSWER: {row.answer}"
+    return replace(
+        row,
+        prompt=(Message("user", render_multiple_choice(row.question, row.choices)),),
+        completion=(Message("assistant", reply),),
+    )
+
+
+def _line(row: Row) -> bytes:
+    """One line of the data set."""
+    value = {
+        "prompt": [{"role": message.role, "content": message.content} for message in row.prompt],
+        "completion": [{"role": message.role, "content": message.content} for message in row.completion],
+    }
+    return (json.dumps(value, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,212 @@
+"""One evaluation: from a proposal to jobs, and from a job's item records to scores."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from agents.base_model import BaseModel
+from agents.evaluator.benchmarks import Benchmark
+from agents.evaluator.statistics import paired_comparison, summarise
+from agents.jobs.hardware import local_hardware
+from shared_memory.errors import PostgradError
+from shared_memory.goal import Goal
+from shared_memory.records import (
+    CategoryScore,
+    ComparisonResult,
+    Estimate,
+    EvalResult,
+    Experiment,
+    Job,
+    JobSpec,
+    Part,
+    Purpose,
+    canonical_digest,
+)
+from shared_memory.run_paths import RunPaths
+
+SCRIPT = Path(__file__).parent / "scripts" / "evaluate.py"
+BATCH_SIZE = 32
+UNCALIBRATED_SECONDS_AN_ITEM = 1.0
+"""For a 100M-parameter model on two cores; scaled by the model's size until this run has measured its own."""
+
+
+def evaluation_job(
+    benchmark: Benchmark,
+    parts: Sequence[Part],
+    *,
+    name: str,
+    experiment: Experiment | None,
+    delivered: str,
+    model: BaseModel,
+    goal: Goal,
+    paths: RunPaths,
+    seconds_an_item: float | None,
+) -> JobSpec:
+    """The job that scores a model on some parts of a benchmark.
+
+    `name` is the experiment it is filed under (`baseline` where `experiment` is None); `delivered`, if given, is the
+    folder of the handed-over model, which is then what gets measured.
+    """
+    items = [item for item in benchmark.items if item.part in parts]
+    rows = "".join(
+        json.dumps(
+            {
+                "id": item.id,
+                "question": item.question,
+                "choices": list(item.choices),
+                "answer": item.answer,
+                "category": item.category,
+                "part": str(item.part),
+            },
+            ensure_ascii=False,
+        )
+        + "\n"
+        for item in items
+    )
+    weights, adapter = _what_to_load(experiment, delivered, model)
+    per_item = seconds_an_item or UNCALIBRATED_SECONDS_AN_ITEM * max(1.0, model.parameters / 1e8)
+    seconds = 15 + per_item * len(items)
+    basis = "measured on an earlier evaluation of this run" if seconds_an_item else "a rough guess from the model's size"
+    return JobSpec(
+        purpose=Purpose.EVALUATION,
+        experiment=name,
+        title=f"score {name} on {len(items)} items of {benchmark.name} ({' + '.join(parts)})",
+        benchmark=benchmark.name,
+        script=SCRIPT.name,
+        files={SCRIPT.name: paths.store(SCRIPT), "items.jsonl": paths.store(rows.encode())},
+        config={
+            "model": weights,
+            "revision": None,
+            "adapter": adapter,
+            "items": "items.jsonl",
+            **_settings(benchmark, goal),
+        },
+        flavor=local_hardware().flavor,
+        timeout_seconds=max(3600, int(3 * seconds)),
+        estimate=Estimate(
+            hours=round(seconds / 3600, 4),
+            usd_micro=0,
+            memory_gib=round(0.9 + 6 * model.parameters / 1024**3, 2),
+            basis=f"{per_item:.2f} s an item, {basis}",
+        ),
+    )
+
+
+def _what_to_load(experiment: Experiment | None, delivered: str, model: BaseModel) -> tuple[str, str | None]:
+    """Folder of the weights, and of the adapter over them if there is one."""
+    if experiment is None:
+        return model.folder, None
+    folder = delivered or experiment.model
+    if (Path(folder) / "adapter_config.json").exists():
+        return model.folder, folder
+    return folder, None
+
+
+def _settings(benchmark: Benchmark, goal: Goal) -> dict[str, Any]:
+    """What a score depends on beside the model and the items."""
+    return {
+        "template": "gpqa",
+        "max_tokens": benchmark.max_tokens,
+        "batch_size": BATCH_SIZE,
+        "epochs": 1,
+        "seed": goal.run.seed,
+        "dtype": "auto",
+    }
+
+
+def settings_digest(benchmark: Benchmark, goal: Goal, script: str) -> str:
+    """sha256 of everything that must be equal for two scores to be compared; `script` is the evaluator's sha256."""
+    return canonical_digest({"benchmark": benchmark.digest, "script": script, **_settings(benchmark, goal)})
+
+
+def collect(job: Job, spec: JobSpec, benchmark: Benchmark, goal: Goal) -> list[EvalResult]:
+    """The scores of a finished evaluation job, one for each part that it covered.
+
+    Raises PostgradError when the job's records do not cover its items exactly: a score on less is not the score.
+    """
+    path = Path(job.folder) / "out" / "items.jsonl"
+    records = read_items(path)
+    asked = {row["id"] for row in read_items(Path(job.folder) / "items.jsonl")}
+    if {row["id"] for row in records} != asked or len(records) != len(asked) * int(spec.config["epochs"]):
+        raise PostgradError(f"{job.key} scored {len(records)} of {len(asked)} items; see its log with `postgrad logs`")
+    by_part: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in records:
+        by_part[row["part"]].append(row)
+    digest = settings_digest(benchmark, goal, spec.files[spec.script])
+    return [
+        _result(rows, Part(part), job, benchmark.name, digest, goal.run.seed, path) for part, rows in by_part.items()
+    ]
+
+
+def _result(
+    rows: list[dict[str, Any]], part: Part, job: Job, benchmark: str, digest: str, seed: int, path: Path
+) -> EvalResult:
+    score, stderr, n = summarise([float(row["score"]) for row in rows])
+    answered = [row for row in rows if row["answered"]]
+    categories: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        categories[row["category"]].append(float(row["score"]))
+    return EvalResult(
+        experiment=job.experiment,
+        benchmark=benchmark,
+        part=part,
+        score=score,
+        stderr=stderr,
+        n=n,
+        answered=len(answered) / n,
+        accuracy_given_answered=sum(float(row["score"]) for row in answered) / len(answered) if answered else 0.0,
+        truncated=sum(bool(row["truncated"]) for row in rows) / n,
+        categories={
+            name: CategoryScore(score=sum(scores) / len(scores), n=len(scores))
+            for name, scores in sorted(categories.items())
+        },
+        settings_digest=digest,
+        seed=seed,
+        items=str(path),
+        job=job.key,
+        seconds=job.seconds,
+    )
+
+
+def claim(baseline: EvalResult, champion: EvalResult) -> ComparisonResult:
+    """The one comparison of a run, paired on the report items.
+
+    Raises PostgradError where the two were not measured in the same way.
+    """
+    if baseline.settings_digest != champion.settings_digest:
+        raise PostgradError(
+            f"{baseline.id} and {champion.id} were measured with different settings; run the goal again to compare them"
+        )
+    paired = paired_comparison(_scores(baseline), _scores(champion))
+    return ComparisonResult(
+        benchmark=champion.benchmark,
+        experiment=champion.experiment,
+        delta=paired.delta,
+        ci_low=paired.ci_low,
+        ci_high=paired.ci_high,
+        p_value=paired.p_value,
+        n=paired.n,
+    )
+
+
+def _scores(result: EvalResult) -> dict[str, float]:
+    return {row["id"]: float(row["score"]) for row in read_items(Path(result.items)) if row["part"] == result.part}
+
+
+def seconds_an_item(results: Iterable[EvalResult]) -> float | None:
+    """Seconds an item took in the slowest evaluation of this run so far, None before the first."""
+    items: dict[str, int] = defaultdict(int)
+    seconds: dict[str, float] = {}
+    for result in results:
+        items[result.job] += result.n
+        seconds[result.job] = result.seconds
+    return max((seconds[job] / n for job, n in items.items()), default=None)
+
+
+def read_items(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,0 +1,70 @@
+"""Statistics of scores: what a number is worth, and whether two differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from shared_memory.records import Record
+
+RESAMPLES = 10_000
+
+
+class Comparison(Record):
+    """Candidate minus baseline on the same items."""
+
+    delta: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    n: int
+    discordant: int
+    """Items that one of the two got right and the other did not."""
+
+
+def summarise(scores: Sequence[float]) -> tuple[float, float, int]:
+    """Mean, its standard error and the number of scores."""
+    n = len(scores)
+    mean = math.fsum(scores) / n
+    if n == 1:
+        return mean, 0.0, 1
+    variance = math.fsum((score - mean) ** 2 for score in scores) / (n - 1)
+    return mean, math.sqrt(variance / n), n
+
+
+def paired_comparison(
+    baseline: Mapping[str, float], candidate: Mapping[str, float], *, seed: int = 0
+) -> Comparison:
+    """The mean paired difference with its 95 % bootstrap interval and the mid-p McNemar p-value.
+
+    Raises ValueError where the two do not cover the same items.
+    """
+    if baseline.keys() != candidate.keys():
+        raise ValueError("baseline and candidate were not scored on the same items")
+    differences = np.array([candidate[item] - baseline[item] for item in sorted(baseline)])
+    n = len(differences)
+    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    delta = float(differences.mean())
+    if np.all(differences == differences[0]):
+        low = high = delta
+    else:
+        interval = stats.bootstrap(
+            (differences,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+        ).confidence_interval
+        low, high = float(interval.low), float(interval.high)
+    return Comparison(
+        delta=delta, ci_low=low, ci_high=high, p_value=mid_p_mcnemar(wins, losses), n=n, discordant=wins + losses
+    )
+
+
+def mid_p_mcnemar(wins: int, losses: int) -> float:
+    """Two-sided mid-p value of McNemar's exact test [Fagerland, Lydersen, Laake 2013]."""
+    n = wins + losses
+    if n == 0:
+        return 1.0
+    smaller = min(wins, losses)
+    tail = float(stats.binom.cdf(smaller, n, 0.5)) - 0.5 * float(stats.binom.pmf(smaller, n, 0.5))
+    return min(1.0, 2 * tail)

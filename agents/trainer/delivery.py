@@ -1,0 +1,130 @@
+"""The model that is handed over: merged weights and adapter in one folder, with a card that says what they are."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from agents.base_model import TOKENIZER_FILES, BaseModel
+from agents.trainer.footprint import GIB, RUNTIME_GIB
+from shared_memory.goal import Goal
+from shared_memory.records import (
+    ComparisonResult,
+    DatasetRecord,
+    Estimate,
+    EvalResult,
+    Experiment,
+    Job,
+    JobSpec,
+    JobState,
+    Purpose,
+)
+from shared_memory.run_paths import RunPaths, write_atomically
+
+SCRIPT = Path(__file__).parent / "scripts" / "merge.py"
+
+
+def merge_job(experiment: Experiment, model: BaseModel, paths: RunPaths) -> JobSpec:
+    """The job that merges an experiment's adapter into the base model."""
+    memory = RUNTIME_GIB + 8 * model.parameters / GIB
+    return JobSpec(
+        purpose=Purpose.MERGE,
+        experiment=experiment.id,
+        title=f"merge {experiment.id}'s adapter into the base model",
+        script=SCRIPT.name,
+        files={SCRIPT.name: paths.store(SCRIPT)},
+        config={"model": model.folder, "revision": None, "adapter": experiment.model, "dtype": "auto"},
+        timeout_seconds=2 * 3600,
+        estimate=Estimate(
+            hours=round((20 + model.parameters / 1e8) / 3600, 4),
+            usd_micro=0,
+            memory_gib=round(memory, 2),
+            basis="reading and writing the weights once",
+        ),
+    )
+
+
+def hand_over(experiment: Experiment, merge: Job | None, goal: Goal, model: BaseModel, paths: RunPaths) -> Path:
+    """Lay out `<run>/model` and return the folder to load: `merged` where there is one, else `adapter`.
+
+    Safe to repeat. The tokenizer's files are the base's own, byte for byte.
+    """
+    trained = Path(experiment.model)
+    if not experiment.adapter:
+        _replace_folder(trained, paths.model / "merged", model)
+        return paths.model / "merged"
+    merged = merge is not None and merge.state is JobState.SUCCEEDED
+    if not merged or "adapter" in goal.output.save:
+        _replace_folder(trained, paths.model / "adapter", model)
+    if merge is None or not merged:
+        return paths.model / "adapter"
+    _replace_folder(Path(merge.folder) / str(merge.result["model"]), paths.model / "merged", model)
+    return paths.model / "merged"
+
+
+def _replace_folder(source: Path, target: Path, model: BaseModel) -> None:
+    """Put a copy of `source` at `target`, hard-linked where the file system allows it, so that big weights cost no room."""
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, temporary, copy_function=_link_or_copy)
+    for name in TOKENIZER_FILES:
+        original = Path(model.folder) / name
+        (temporary / name).unlink(missing_ok=True)
+        if original.exists():
+            shutil.copyfile(original, temporary / name)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def write_card(
+    folder: Path,
+    *,
+    goal: Goal,
+    model: BaseModel,
+    experiment: Experiment,
+    dataset: DatasetRecord | None,
+    baseline: Sequence[EvalResult],
+    results: Sequence[EvalResult],
+    claims: Sequence[ComparisonResult],
+) -> Path:
+    """Write the model card (README.md with the Hub's metadata) into a delivered folder."""
+    before = {(result.benchmark, result.part): result for result in baseline}
+    lines = [
+        "---",
+        f"base_model: {model.name if not Path(model.name).is_absolute() else Path(model.name).name}",
+        "library_name: peft" if folder.name == "adapter" else "library_name: transformers",
+        "tags: [postgrad]",
+        "---",
+        "",
+        f"# {goal.text}",
+        "",
+        f"{experiment.recipe.method.upper()} of `{Path(model.name).name}` by postgrad; experiment {experiment.id}.",
+        "",
+        "| benchmark | items | base | this model |",
+        "| --- | --- | --- | --- |",
+    ]
+    for result in results:
+        base = before.get((result.benchmark, result.part))
+        shown = f"{base.score:.3f} ± {base.stderr:.3f}" if base else "—"
+        lines.append(f"| {result.benchmark} | {result.part} (n={result.n}) | {shown} | {result.score:.3f} ± {result.stderr:.3f} |")
+    for claim in claims:
+        lines += [
+            "",
+            f"Paired difference on the {claim.n} report items of {claim.benchmark}: {claim.delta:+.3f} "
+            f"(95 % interval {claim.ci_low:+.3f} to {claim.ci_high:+.3f}).",
+        ]
+    if dataset:
+        lines += ["", f"Training data: {dataset.rows} rows from {Path(dataset.source).name}, sha256 `{dataset.digest}`."]
+    lines += ["", f"Recipe: `{experiment.recipe.model_dump_json(exclude={'reason', 'source', 'findings'})}`", ""]
+    write_atomically(folder / "README.md", "\n".join(lines).encode())
+    return folder / "README.md"

@@ -1,0 +1,111 @@
+"""An experiment's training: from a proposal to a job, and from the job to what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from agents.base_model import BaseModel
+from agents.brain import Brief
+from agents.jobs.hardware import local_hardware
+from agents.trainer.footprint import CHARACTERS_PER_TOKEN, timeout_seconds, training_estimate
+from agents.trainer.proposal import TrainingProposal
+from shared_memory.errors import BadInput
+from shared_memory.goal import Goal
+from shared_memory.records import DatasetRecord, Experiment, Job, JobSpec, JobState, Purpose, Verdict
+from shared_memory.run_paths import RunPaths
+
+SCRIPT = Path(__file__).parent / "scripts" / "train.py"
+
+
+def plan_experiment(proposal: TrainingProposal, brief: Brief) -> Experiment:
+    """The experiment that a proposal stands for, with the next free id (`e1`, `e2`, …).
+
+    Raises BadInput for a proposal that contradicts itself: an unknown parent, or a batch that cannot be split.
+    """
+    recipe = proposal.recipe
+    if proposal.parent != "baseline" and proposal.parent not in brief.experiments:
+        raise BadInput(f"there is no experiment {proposal.parent} to start from")
+    if recipe.batch % recipe.micro_batch:
+        raise BadInput(f"a batch of {recipe.batch} cannot be split into micro-batches of {recipe.micro_batch}")
+    return Experiment(
+        id=f"e{len(brief.experiments) + 1}",
+        parent=proposal.parent,
+        change=proposal.change,
+        why=proposal.why,
+        recipe=recipe,
+        dataset=next(reversed(list(brief.datasets))),
+        continues=proposal.continues,
+        adapter=recipe.lora is not None,
+    )
+
+
+def training_job(
+    experiment: Experiment,
+    *,
+    parent: Experiment | None,
+    dataset: DatasetRecord,
+    model: BaseModel,
+    goal: Goal,
+    paths: RunPaths,
+    measured: float | None,
+) -> JobSpec:
+    """The job that trains `experiment`; `measured` is the tokens/s of an earlier training job of this run, if any."""
+    recipe = experiment.recipe
+    done = parent.recipe.epochs if parent and experiment.continues else 0
+    epochs = recipe.epochs - done
+    tokens = round(Path(dataset.path).stat().st_size / CHARACTERS_PER_TOKEN)
+    estimate = training_estimate(model, recipe, tokens, epochs, measured)
+    config: dict[str, Any] = {
+        "method": recipe.method,
+        "model": model.folder,
+        "revision": None,
+        "adapter": parent.model if parent and experiment.continues else None,
+        "data": "data.jsonl",
+        "lora": recipe.lora.plain() if recipe.lora else None,
+        "learning_rate": recipe.learning_rate,
+        "epochs": epochs,
+        "batch": recipe.batch,
+        "micro_batch": recipe.micro_batch,
+        "max_length": recipe.max_length,
+        "warmup_ratio": recipe.warmup_ratio,
+        "lr_scheduler": recipe.lr_scheduler,
+        "packing": recipe.packing,
+        "group_by_length": not recipe.packing,
+        "activation_checkpointing": False,
+        "seed": goal.run.seed,
+        "report_to": list(goal.run.report_to),
+        "project": paths.root.name,
+        "run_name": experiment.id,
+    }
+    return JobSpec(
+        purpose=Purpose.TRAINING,
+        experiment=experiment.id,
+        title=f"train {experiment.id}: {experiment.change}, on {dataset.rows} rows",
+        script=SCRIPT.name,
+        files={SCRIPT.name: paths.store(SCRIPT), "data.jsonl": paths.store(Path(dataset.path))},
+        config=config,
+        flavor=local_hardware().flavor,
+        timeout_seconds=timeout_seconds(estimate, calibrated=measured is not None),
+        estimate=estimate,
+    )
+
+
+def finish_training(experiment: Experiment, job: Job) -> Experiment:
+    """What became of an experiment: trained, or crashed with the cause."""
+    jobs = (*(key for key in experiment.jobs if key != job.key), job.key)
+    if job.state is not JobState.SUCCEEDED:
+        return experiment.model_copy(
+            update={"status": "crashed", "verdict": Verdict.CRASH, "error": job.error, "jobs": jobs}
+        )
+    model = Path(job.folder) / str(job.result["model"])
+    return experiment.model_copy(
+        update={"status": "trained", "model": str(model), "train": job.result, "jobs": jobs, "error": ""}
+    )
+
+
+def measured_rate(experiments: Iterable[Experiment]) -> float | None:
+    """Tokens per second of the latest training of this run, None before the first."""
+    rates = [float(e.train["tokens_per_second"]) for e in experiments if e.train.get("tokens_per_second")]
+    return rates[-1] if rates else None

@@ -1,0 +1,135 @@
+"""What a run stands on: settings, database and runners, opened when first used, and never in the state."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from langgraph.runtime import Runtime
+
+from agents.brain import Brain, Role, choose_brain
+from agents.data_engineer import playbook as data_playbook
+from agents.evaluator import playbook as evaluator_playbook
+from agents.jobs.base import JobRunner
+from agents.jobs.local import LocalRunner
+from agents.researcher import playbook as researcher_playbook
+from agents.trainer import playbook as trainer_playbook
+from graph.state import Stock
+from shared_memory.budget import Budget
+from shared_memory.database import Database
+from shared_memory.goal import Goal
+from shared_memory.journal import Journal
+from shared_memory.ledger import Ledger
+from shared_memory.run_paths import RunPaths
+from shared_memory.runs import Runs
+from shared_memory.settings import Settings, load_settings
+
+RULES = {
+    Role.RESEARCHER: researcher_playbook.propose,
+    Role.DATA_ENGINEER: data_playbook.propose,
+    Role.TRAINER: trainer_playbook.propose,
+    Role.EVALUATOR: evaluator_playbook.propose,
+}
+"""The built-in brain, role by role."""
+
+
+@dataclass
+class Context:
+    """LangGraph's runtime context; whoever starts the graph may set it, and Studio shows it as a form."""
+
+    home: str = ""
+    """`$POSTGRAD_HOME` of this run; empty takes the environment's."""
+
+    def __post_init__(self) -> None:
+        # Not a field: it is no setting, and the schema that Studio asks for could not describe it.
+        self.parking = threading.Event()
+
+
+@lru_cache(maxsize=8)
+def _settings_of(home: str) -> Settings:
+    return load_settings({**os.environ, "POSTGRAD_HOME": home} if home else os.environ)
+
+
+@lru_cache(maxsize=8)
+def _database_of(path: Path) -> Database:
+    return Database.open(path)
+
+
+class Desk:
+    """Everything that a node of one run works with."""
+
+    def __init__(self, run_id: str, context: Context, emit: Any = None) -> None:
+        self.run_id = run_id
+        self.context = context
+        self._emit = emit
+
+    @classmethod
+    def of(cls, runtime: Runtime[Context]) -> Desk:
+        """The desk of the run that a node belongs to: LangGraph's thread is the run."""
+        info = runtime.execution_info
+        if info is None or info.thread_id is None:
+            raise ValueError("postgrad's graph needs a checkpointer and a thread_id: the thread is the run")
+        return cls(info.thread_id, runtime.context or Context(), runtime.stream_writer)
+
+    @cached_property
+    def settings(self) -> Settings:
+        return _settings_of(self.context.home)
+
+    @cached_property
+    def db(self) -> Database:
+        return _database_of(self.settings.database)
+
+    @cached_property
+    def paths(self) -> RunPaths:
+        return self.settings.run_paths(self.run_id)
+
+    @cached_property
+    def runs(self) -> Runs:
+        return Runs(self.db)
+
+    @cached_property
+    def journal(self) -> Journal:
+        return Journal(self.db, self.run_id)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.db, self.run_id)
+
+    def budget(self, goal: Goal) -> Budget:
+        return Budget(self.db, self.run_id, goal.limits)
+
+    def brain(self, goal: Goal, role: Role) -> Brain:
+        return choose_brain(goal.brain.get(role, goal.brain.get("default", self.settings.brain)), RULES)
+
+    def runner(self, name: str) -> JobRunner:
+        """The backend called `name`; intake has refused the names that this version does not know."""
+        return {"local": LocalRunner(self.settings.slots_dir, self.paths.jobs)}[name]
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Tell whoever watches the run; see docs/events.md for the vocabulary."""
+        if self._emit is not None:
+            self._emit({"kind": kind, "at": time.time(), **fields})
+
+    def register(self, goal: Goal) -> None:
+        """Put the run into the register, where a LangGraph server and not our worker started it."""
+        self.runs.create(self.run_id, goal, time.time(), driver="studio")
+
+    def seconds_left(self, goal: Goal) -> float:
+        """Until the goal's hours (of driving) or its wall-clock deadline are used up."""
+        left = goal.limits.hours * 3600 - self.runs.get(self.run_id).active_seconds
+        if goal.limits.deadline is not None:
+            left = min(left, goal.limits.deadline.timestamp() - time.time())
+        return left
+
+    def stock(self, goal: Goal, seconds_kept: float) -> Stock:
+        return Stock(
+            seconds_left=self.seconds_left(goal),
+            seconds_kept=seconds_kept,
+            jobs_left=goal.limits.jobs - self.budget(goal).spent().jobs,
+            cancelled=self.runs.get(self.run_id).cancel_requested,
+        )

@@ -1,0 +1,341 @@
+"""The one door to compute: a subgraph that takes a list of JobSpecs and returns a list of Jobs.
+
+    preflight → gate → admit → submit → watch ⟲ → collect
+        ▲                │
+        └──── edited ────┘
+
+Submitting and waiting are separate nodes, and no node does anything before it asks: a node that is interrupted, or
+killed, runs again from its first line.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+
+from agents.jobs.base import JobRunner, read_events
+from graph.context import Context, Desk
+from graph.gates import gate
+from graph.state import JobsState, Plain, jobs_update
+from shared_memory.errors import BudgetSpent, PostgradError
+from shared_memory.goal import Goal
+from shared_memory.ledger import ActionState
+from shared_memory.records import Decision, Envelope, Job, JobSpec, JobState, Purpose, submission_key
+
+WATCH_SECONDS = 60.0
+"""A watch slice ends after so long even when nothing changed, so that its progress is checkpointed."""
+POLL_SECONDS = 0.5
+
+ROLE_OF_PURPOSE = {
+    Purpose.GENERATION: "data_engineer",
+    Purpose.TRAINING: "trainer",
+    Purpose.MERGE: "trainer",
+    Purpose.EVALUATION: "evaluator",
+}
+
+
+def preflight(state: JobsState, runtime: Runtime[Context]) -> Plain:
+    """Refuse what can be known to fail: such a job comes out as failed, and nobody is asked about it."""
+    desk = Desk.of(runtime)
+    finished = [Job.model_validate(plain) for plain in state.get("finished", [])]
+    pending = []
+    for spec in specs_of(state):
+        fault = fault_of(spec, desk)
+        if fault:
+            finished.append(_refused(spec, JobState.FAILED, f"preflight: {fault}"))
+        else:
+            pending.append(spec)
+    return jobs_update(pending=pending, finished=finished, answers={}, tracked={}, offsets={})
+
+
+def fault_of(spec: JobSpec, desk: Desk) -> str:
+    """Why a job cannot succeed, in one line with the next move; empty if nothing speaks against it."""
+    missing = [name for name, digest in spec.files.items() if not desk.paths.stored(digest).exists()]
+    if missing:
+        return f"{missing[0]} is not in the run's file store; start the run again"
+    unset = [name for name in spec.secrets if not os.environ.get(name)]
+    if unset:
+        return f"the job needs {unset[0]}, which is not set; export it and resume"
+    needs = {Purpose.TRAINING: ("torch", "trl", "peft"), Purpose.MERGE: ("torch", "peft")}
+    needs[Purpose.EVALUATION] = ("torch", "inspect_ai")
+    absent = [name for name in needs.get(spec.purpose, ()) if importlib.util.find_spec(name) is None]
+    if absent:
+        return f"{absent[0]} is not installed; pip install 'postgrad[train,eval]', then resume"
+    for key in ("model", "adapter"):
+        folder = spec.config.get(key)
+        if isinstance(folder, str) and os.path.isabs(folder) and not Path(folder).is_dir():
+            return f"its {key} folder {folder} does not exist"
+    return ""
+
+
+def admit(state: JobsState, runtime: Runtime[Context]) -> Plain:
+    """Write the answers down as Decisions; an edited spec goes back to the start with its new digest."""
+    desk = Desk.of(runtime)
+    pending, finished = [], [Job.model_validate(plain) for plain in state.get("finished", [])]
+    edited = False
+    for spec in specs_of(state):
+        said = state["answers"][spec.digest]
+        if "edit" in said:
+            pending.append(edit(spec, said["edit"], desk))
+            edited = True
+            continue
+        desk.ledger.decide(_decision(spec, said))
+        if said["approved"]:
+            pending.append(spec)
+        else:
+            finished.append(_refused(spec, JobState.CANCELLED, f"rejected: {said['reason'] or 'no reason given'}"))
+    _tell_decisions(desk, specs_of(state), state["answers"])
+    return jobs_update(pending=pending, finished=finished, answers={"edited": {}} if edited else {})
+
+
+def _tell_decisions(desk: Desk, specs: list[JobSpec], answers: dict[str, Plain]) -> None:
+    decided = [
+        {"digest": spec.digest, "title": spec.title, "approved": answers[spec.digest]["approved"]}
+        for spec in specs
+        if "edit" not in answers[spec.digest]
+    ]
+    if decided:
+        by = answers[decided[0]["digest"]]["by"]
+        approved = sum(request["approved"] for request in decided)
+        desk.emit("gate", by=by, requests=decided, text=f"{approved} of {len(decided)} jobs approved by {by}")
+
+
+def _decision(spec: JobSpec, said: Plain) -> Decision:
+    envelope = Envelope(max_usd_micro=spec.estimate.usd_micro, max_hours=spec.timeout_seconds / 3600)
+    return Decision(
+        spec_digest=spec.digest,
+        approved=said["approved"],
+        by=said["by"],
+        reason=said["reason"],
+        envelope=envelope,
+        at=time.time(),
+    )
+
+
+def edit(spec: JobSpec, changes: Plain, desk: Desk) -> JobSpec:
+    """The spec as a person changed it: another config, or other texts of its files."""
+    files = dict(spec.files)
+    for name, text in changes.get("files", {}).items():
+        if name in files:
+            files[name] = desk.paths.store(str(text).encode())
+    title = spec.title if spec.title.endswith(" (edited)") else f"{spec.title} (edited)"
+    return spec.model_copy(update={"config": changes.get("config", spec.config), "files": files, "title": title})
+
+
+def submit(state: JobsState, runtime: Runtime[Context]) -> Plain:
+    """Reserve, write the intention down, submit. What the ledger knows already is adopted, never submitted again."""
+    desk = Desk.of(runtime)
+    goal = Goal.model_validate(state["goal"])
+    tracked, finished = {}, [Job.model_validate(plain) for plain in state.get("finished", [])]
+    halt, error = "", ""
+    for spec in specs_of(state):
+        attempt = attempt_at(spec, desk, state.get("reopened", 0))
+        known = desk.ledger.action(submission_key(desk.run_id, spec, attempt))
+        if known and known.job is not None:
+            finished.append(known.job)
+            continue
+        try:
+            job = _submit_one(spec, attempt, desk, goal)
+        except BudgetSpent as spent:
+            halt, error = "over_budget", str(spent)
+            finished.append(_refused(spec, JobState.CANCELLED, str(spent)))
+            continue
+        tracked[job.key] = job
+        _tell(desk, job, spec)
+    return jobs_update(tracked=tracked, finished=finished, halt=halt or state.get("halt", ""), error=error)
+
+
+def attempt_at(spec: JobSpec, desk: Desk, reopened: int) -> int:
+    """Which attempt this is. It grows only past a failed one, and only as often as a person reopened the run.
+
+    So a node that runs again after a crash finds the attempt it made, whatever was checkpointed.
+    """
+    last = desk.ledger.last_attempt(spec)
+    if last is None:
+        return 1
+    failed = last.job is not None and last.job.state is not JobState.SUCCEEDED
+    return last.attempt + 1 if failed and last.attempt <= reopened else last.attempt
+
+
+def _submit_one(spec: JobSpec, attempt: int, desk: Desk, goal: Goal) -> Job:
+    key = submission_key(desk.run_id, spec, attempt)
+    desk.budget(goal).reserve(key, spec.estimate.usd_micro, role=ROLE_OF_PURPOSE[spec.purpose])
+    action = desk.ledger.intend(spec, attempt)
+    runner = desk.runner(spec.runner)
+    folder = desk.paths.fill_job_folder(key, spec.files, json.dumps(spec.config, indent=2))
+    backend_id = action.backend_id
+    if action.state is not ActionState.SUBMITTED:
+        backend_id = runner.find(key) or runner.submit(spec, key, folder)
+        desk.ledger.submitted(key, backend_id)
+    return Job(
+        key=key,
+        spec_digest=spec.digest,
+        purpose=spec.purpose,
+        experiment=spec.experiment,
+        attempt=attempt,
+        runner=spec.runner,
+        backend_id=backend_id,
+        folder=str(folder),
+    )
+
+
+def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
+    """Poll all jobs; return at the first change of a job, when parked, or after WATCH_SECONDS."""
+    desk = Desk.of(runtime)
+    goal = Goal.model_validate(state["goal"])
+    tracked = {key: Job.model_validate(plain) for key, plain in state["tracked"].items()}
+    offsets = dict(state.get("offsets", {}))
+    titles = {spec.digest: spec for spec in specs_of(state)}
+    halt, error = state.get("halt", ""), state.get("error", "")
+    ends = time.monotonic() + WATCH_SECONDS
+    changed = False
+    while not changed and time.monotonic() < ends and not desk.context.parking.is_set():
+        for key, job in tracked.items():
+            if job.state.terminal:
+                continue
+            spec = titles[job.spec_digest]
+            runner = desk.runner(job.runner)
+            offsets[key] = _tell_progress(desk, runner, job, spec, offsets.get(key, 0))
+            now = _looked_at(runner, job)
+            if now.state is not job.state:
+                changed = True
+                tracked[key] = now
+                if now.state.terminal:
+                    _settle(desk, goal, now)
+                _tell(desk, now, spec)
+        if not halt:
+            halt, error = _means_are_gone(desk, goal)
+            if halt:
+                desk.emit("note", text=f"stopping the running jobs: {error}")
+                for job in tracked.values():
+                    desk.runner(job.runner).cancel(job.backend_id)
+        if not changed:
+            desk.context.parking.wait(POLL_SECONDS)
+    return jobs_update(tracked=tracked, offsets=offsets, halt=halt, error=error)
+
+
+def _means_are_gone(desk: Desk, goal: Goal) -> tuple[str, str]:
+    """Whether the run has to end now: cancelled by a person, or out of time."""
+    if desk.runs.get(desk.run_id).cancel_requested:
+        return "cancelled", "a person cancelled the run"
+    if desk.seconds_left(goal) <= 0:
+        return "timed_out", f"the goal's {goal.limits.hours:g} h, or its deadline, are used up"
+    return "", ""
+
+
+def _looked_at(runner: JobRunner, job: Job) -> Job:
+    """The job with its backend's latest word; a finished one with its result, or its cause of failure."""
+    status = runner.status(job.backend_id)
+    seen = job.model_copy(
+        update={
+            "state": status.state,
+            "exit_code": status.exit_code,
+            "seconds": status.seconds,
+            "usd_micro": status.usd_micro,
+            "error": status.error,
+        }
+    )
+    if status.state is not JobState.SUCCEEDED:
+        return seen
+    result = _result_of(runner, job)
+    if result is None:
+        error = "it exited with 0 but printed no result line; see its log with `postgrad logs`"
+        return seen.model_copy(update={"state": JobState.FAILED, "error": error})
+    return seen.model_copy(update={"result": result})
+
+
+def _result_of(runner: JobRunner, job: Job) -> dict[str, Any] | None:
+    result, offset = None, 0
+    while True:
+        text, following = runner.logs(job.backend_id, offset)
+        result = read_events(text)[1] or result
+        if following == offset:
+            return result
+        offset = following
+
+
+def _settle(desk: Desk, goal: Goal, job: Job) -> None:
+    """Book a job's end; booking it again changes nothing."""
+    desk.ledger.finished(job.key, job)
+    desk.budget(goal).settle(job.key, job.usd_micro)
+    desk.journal.put(job, id=job.key)
+
+
+def collect(state: JobsState, runtime: Runtime[Context]) -> Plain:
+    """Hand the finished jobs back."""
+    finished = [Job.model_validate(plain) for plain in state.get("finished", [])]
+    tracked = [Job.model_validate(plain) for plain in state.get("tracked", {}).values()]
+    return jobs_update(finished=[*finished, *tracked], tracked={}, offsets={}, answers={})
+
+
+def specs_of(state: JobsState) -> list[JobSpec]:
+    return [JobSpec.model_validate(plain) for plain in state["pending"]]
+
+
+def _refused(spec: JobSpec, state: JobState, error: str) -> Job:
+    """A job that never reached a runner."""
+    return Job(
+        key="", spec_digest=spec.digest, purpose=spec.purpose, experiment=spec.experiment, state=state, error=error
+    )
+
+
+def _tell(desk: Desk, job: Job, spec: JobSpec) -> None:
+    shown = job.model_dump(mode="json", include={"key", "experiment", "purpose", "state", "seconds", "error"})
+    desk.emit("job", title=spec.title, **shown)
+
+
+def _tell_progress(desk: Desk, runner: JobRunner, job: Job, spec: JobSpec, offset: int) -> int:
+    """Pass on the latest progress that the job printed since `offset`; returns the offset to go on from."""
+    text, following = runner.logs(job.backend_id, offset)
+    progress, _ = read_events(text)
+    if progress:
+        measured = _measures(progress[-1])
+        step, steps = measured.get("step") or 0, measured.get("steps") or 0
+        eta = (measured.get("seconds") or 0) * (steps - step) / step if step > 0 else None
+        shown = {"key": job.key, "experiment": job.experiment, "purpose": job.purpose.value, "title": spec.title}
+        desk.emit("progress", **{**measured, **shown, "step": step, "steps": steps, "eta_seconds": eta})
+    return following
+
+
+def _measures(event: Plain) -> dict[str, float | None]:
+    """The numbers of a progress event; one that JSON cannot hold (NaN, infinity) becomes None. A script may print anything."""
+    numbers = {key: value for key, value in event.items() if isinstance(value, int | float)}
+    return {key: value if math.isfinite(value) else None for key, value in numbers.items() if key not in ("kind", "at")}
+
+
+def _after_preflight(state: JobsState) -> str:
+    return "gate" if state["pending"] else "collect"
+
+
+def _after_admit(state: JobsState) -> str:
+    if "edited" in state["answers"]:
+        return "preflight"
+    return "submit" if state["pending"] else "collect"
+
+
+def _after_watch(state: JobsState) -> str:
+    return "collect" if all(JobState(job["state"]).terminal for job in state["tracked"].values()) else "watch"
+
+
+def build_jobs() -> CompiledStateGraph[JobsState, Context, JobsState, JobsState]:
+    """The subgraph, topology only."""
+    builder = StateGraph(JobsState, context_schema=Context)
+    for node in (preflight, gate, admit, submit, watch, collect):
+        builder.add_node(node.__name__, node)
+    builder.add_edge(START, "preflight")
+    builder.add_conditional_edges("preflight", _after_preflight, ["gate", "collect"])
+    builder.add_edge("gate", "admit")
+    builder.add_conditional_edges("admit", _after_admit, ["preflight", "submit", "collect"])
+    builder.add_edge("submit", "watch")
+    builder.add_conditional_edges("watch", _after_watch, ["watch", "collect"])
+    builder.add_edge("collect", END)
+    return builder.compile()

@@ -1,0 +1,210 @@
+"""What came out of the jobs: scores, verdicts, and at the end what the run has come to."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from langgraph.runtime import Runtime
+
+from agents.brain import Move
+from agents.data_engineer import prepare as data_engineer
+from agents.evaluator import evaluation
+from agents.trainer import delivery, training
+from graph import routing
+from graph.context import Context, Desk
+from graph.nodes import benchmarks_of, hand_over, model_of
+from graph.state import Plain, RunState, update
+from shared_memory.errors import PostgradError
+from shared_memory.goal import Goal
+from shared_memory.records import (
+    ComparisonResult,
+    DatasetRecord,
+    EvalResult,
+    Experiment,
+    Job,
+    JobSpec,
+    JobState,
+    Part,
+    Purpose,
+    Verdict,
+)
+from shared_memory.runs import Outcome, RunStatus
+
+
+def verdict(state: RunState, runtime: Runtime[Context]) -> Plain:
+    """File every job's outcome, and judge the experiment that it belongs to."""
+    desk = Desk.of(runtime)
+    specs = {spec.digest: spec for spec in (JobSpec.model_validate(plain) for plain in state["pending"])}
+    changes: Plain = {}
+    for plain in state["finished"]:
+        job = Job.model_validate(plain)
+        spec = specs.get(job.spec_digest)
+        failed = job.state is not JobState.SUCCEEDED or spec is None
+        after = cast(RunState, {**state, **changes})
+        outcome = _after_failure(job, after, desk) if failed else _after_success(job, cast(JobSpec, spec), after, desk)
+        for channel, value in outcome.items():
+            merged = isinstance(value, dict) and isinstance(changes.get(channel), dict)
+            changes[channel] = {**changes[channel], **value} if merged else value
+    return {**changes, "pending": [], "finished": []}
+
+
+def _after_failure(job: Job, state: RunState, desk: Desk) -> Plain:
+    """A failed attempt is data: an experiment that crashed, a move of the end that is given up, or the run's halt."""
+    rejected = job.error.startswith("rejected: ")
+    if job.purpose is Purpose.TRAINING:
+        experiment = training.finish_training(routing.experiments_of(state)[job.experiment], job)
+        _file(experiment, desk)
+        desk.emit("verdict", experiment=experiment.id, verdict="crash", text=f"{experiment.id} has no model: {job.error}")
+        halts = rejected or state.get("halt")
+        return update(experiments={experiment.id: experiment}, **({} if not halts else _halt(state, job, rejected)))
+    move = Move(state["move"])
+    if move in (Move.DELIVER, Move.CONFIRM):
+        desk.emit("note", text=f"{move.value} did not work: {job.error}")
+        return update(given_up=[*state.get("given_up", []), move.value])
+    return update(**_halt(state, job, rejected))
+
+
+def _halt(state: RunState, job: Job, rejected: bool) -> dict[str, str]:
+    """The run's halt: the cap or cancellation behind it if there was one, else this failure."""
+    if state.get("halt"):
+        return {"halt": state["halt"], "error": state.get("error", "")}
+    what = f"the {job.purpose} job of {job.experiment} "
+    return {
+        "halt": "cancelled" if rejected else "failed",
+        "error": what + (f"was {job.error}" if rejected else f"failed: {job.error}"),
+    }
+
+
+def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plain:
+    goal = routing.goal_of(state)
+    if job.purpose is Purpose.GENERATION:
+        return update(generated=[*state.get("generated", []), str(data_engineer.generated_file(job))])
+    if job.purpose is Purpose.TRAINING:
+        experiment = training.finish_training(routing.experiments_of(state)[job.experiment], job)
+        _file(experiment, desk)
+        return update(experiments={experiment.id: experiment})
+    if job.purpose is Purpose.MERGE:
+        return hand_over(routing.experiments_of(state)[job.experiment], job, desk, goal, model_of(goal))
+    try:
+        return _after_evaluation(job, spec, state, desk, goal)
+    except PostgradError as error:
+        return _after_failure(job.model_copy(update={"error": str(error)}), state, desk)
+
+
+def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal: Goal) -> Plain:
+    """File the scores; a candidate is kept or discarded by them, the champion is compared with the baseline once."""
+    name = str(spec.benchmark)
+    results = evaluation.collect(job, spec, benchmarks_of(goal)[name], goal)
+    for result in results:
+        desk.journal.put(result, id=result.id)
+    changes = update(results={result.id: result for result in results})
+    after = cast(RunState, {**state, "results": {**state.get("results", {}), **changes["results"]}})
+    move = Move(state["move"])
+    if move is Move.CANDIDATE:
+        changes |= _judge(job.experiment, state, after, desk)
+    if move is Move.CONFIRM:
+        changes |= _claim(name, job.experiment, after, desk)
+    if move is Move.BASELINE:
+        scores = ", ".join(f"{result.part} {result.score:.3f} ± {result.stderr:.3f} (n={result.n})" for result in results)
+        desk.emit("note", text=f"baseline on {name}: {scores}")
+    return changes
+
+
+def _judge(name: str, before: RunState, after: RunState, desk: Desk) -> Plain:
+    """Keep what is the new incumbent, discard the rest. A heuristic that steers the search; it claims nothing."""
+    old = routing.incumbent(before)
+    kept = routing.incumbent(after) == name
+    result, rival = routing.selection_result(after, name), routing.selection_result(after, old)
+    experiment = routing.experiments_of(after)[name].model_copy(
+        update={"status": "evaluated", "verdict": Verdict.KEEP if kept else Verdict.DISCARD}
+    )
+    _file(experiment, desk)
+    if result is not None and rival is not None:
+        text = f"{name} scores {result.score:.3f} ± {result.stderr:.3f} on the selection items; {old} had {rival.score:.3f}"
+        desk.emit("verdict", experiment=name, verdict=experiment.verdict, text=text)
+    return update(experiments={name: experiment})
+
+
+def _claim(benchmark: str, name: str, state: RunState, desk: Desk) -> Plain:
+    """The one comparison on the report items."""
+    pair = [state["results"][f"{who}/{benchmark}/{Part.REPORT}"] for who in (routing.BASELINE, name)]
+    claimed = evaluation.claim(EvalResult.model_validate(pair[0]), EvalResult.model_validate(pair[1]))
+    desk.journal.put(claimed, id=benchmark)
+    interval = f"95 % interval {100 * claimed.ci_low:+.1f} to {100 * claimed.ci_high:+.1f}"
+    desk.emit("note", text=f"{benchmark}: {100 * claimed.delta:+.1f} points against the baseline on {claimed.n} report items ({interval})")
+    return update(claims={benchmark: claimed})
+
+
+def _file(experiment: Experiment, desk: Desk) -> None:
+    desk.journal.put(experiment, id=experiment.id)
+
+
+def finish(state: RunState, runtime: Runtime[Context]) -> Plain:
+    """Say what the run has come to, and put the card into the delivered model."""
+    desk = Desk.of(runtime)
+    goal = routing.goal_of(state)
+    if not state.get("delivered"):
+        desk.journal.note("champion", "champion", {"experiment": routing.BASELINE, "model": model_of(goal).folder})
+    else:
+        _write_card(state, goal)
+    desk.journal.note("integrity", "integrity", evidence(state))
+    status, error = status_of(state)
+    outcome = outcome_of(state)
+    desk.runs.update(desk.run_id, status=status, outcome=outcome, error=error, ended=time.time())
+    desk.emit("status", status=status.value, outcome=outcome.value, text=error)
+    return update(status=status.value, outcome=outcome.value, error=error)
+
+
+def status_of(state: RunState) -> tuple[RunStatus, str]:
+    """How the run ends, and the one line why where that is not success."""
+    halt, error = state.get("halt", ""), state.get("error", "")
+    if halt:
+        return RunStatus(halt), error
+    experiments = routing.experiments_of(state)
+    crashed = [experiment for experiment in experiments.values() if experiment.verdict is Verdict.CRASH]
+    if crashed and not any(experiment.status == "evaluated" for experiment in experiments.values()):
+        return RunStatus.FAILED, f"{crashed[-1].id} crashed: {crashed[-1].error}"
+    if routing.gave_up(state, Move.CONFIRM):
+        return RunStatus.FAILED, "the champion is saved, but its last evaluation failed; `postgrad resume` tries it again"
+    return RunStatus.SUCCEEDED, ""
+
+
+def outcome_of(state: RunState) -> Outcome:
+    """`improved` only where the paired interval on the primary benchmark's report items lies above zero."""
+    claim = state.get("claims", {}).get(routing.goal_of(state).primary.id)
+    if claim is not None:
+        return Outcome.IMPROVED if ComparisonResult.model_validate(claim).win else Outcome.NO_IMPROVEMENT
+    evaluated = any(experiment.status == "evaluated" for experiment in routing.experiments_of(state).values())
+    return Outcome.NO_IMPROVEMENT if evaluated and not state.get("delivered") else Outcome.NONE
+
+
+def evidence(state: RunState) -> dict[str, Any]:
+    """What anyone needs to check the result by: digests of benchmark and settings, and of the data with its overlap."""
+    results = [EvalResult.model_validate(plain) for plain in state.get("results", {}).values()]
+    datasets = [DatasetRecord.model_validate(plain) for plain in state.get("datasets", {}).values()]
+    return {
+        "benchmarks": {name: facts["digest"] for name, facts in state.get("benchmarks", {}).items()},
+        "settings": sorted({result.settings_digest for result in results}),
+        "training_data": {
+            dataset.id: {"sha256": dataset.digest, "contamination": dataset.contamination} for dataset in datasets
+        },
+        "approvals": f"approve = {routing.goal_of(state).run.approve}",
+    }
+
+
+def _write_card(state: RunState, goal: Goal) -> None:
+    experiment = routing.experiments_of(state)[state["delivered"]]
+    results = [EvalResult.model_validate(plain) for plain in state["results"].values()]
+    dataset = state.get("datasets", {}).get(experiment.dataset)
+    delivery.write_card(
+        Path(state["model"]),
+        goal=goal,
+        model=model_of(goal),
+        experiment=experiment,
+        dataset=DatasetRecord.model_validate(dataset) if dataset else None,
+        baseline=[result for result in results if result.experiment == routing.BASELINE],
+        results=[result for result in results if result.experiment == experiment.id],
+        claims=[ComparisonResult.model_validate(plain) for plain in state.get("claims", {}).values()],
+    )

@@ -1,0 +1,3 @@
+from postgrad.cli import main
+
+main()

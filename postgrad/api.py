@@ -1,0 +1,215 @@
+"""The Python face: open a run, drive it in this process, and answer its gates with a callable."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from postgrad.worker import Decide, Driver, Event
+from shared_memory.database import Database
+from shared_memory.errors import BadInput, Conflict
+from shared_memory.goal import Goal, parse_goal, read_goal
+from shared_memory.lease import holder
+from shared_memory.runs import RunRow, Runs, RunStatus, new_run_id
+from shared_memory.settings import Settings, load_settings
+
+Summary = dict[str, Any]
+"""The JSON of `postgrad run --json`."""
+
+
+def approve_all(requests: list[dict[str, Any]]) -> dict[str, Any]:
+    """A `decide` that says yes to everything that is asked."""
+    return {request["digest"]: {"approved": True} for request in requests}
+
+
+def run(
+    goal: Goal | str | Path,
+    *,
+    decide: Decide | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    settings: Settings | None = None,
+    **overrides: Any,
+) -> Summary:
+    """Work on a goal until it ends or waits, and return the summary (the JSON of `postgrad run --json`).
+
+    goal: a Goal, or the path of a goal file. overrides: `approve`, `usd`, `hours`, … as the command line's flags.
+    decide: answers each gate, a list of requests (dicts with digest, title, config, estimate, …), with
+    {digest: {"approved": bool, "reason": str}}; None parks the run. Without `decide`, the goal's own policy
+    (`approve = "auto"` or `"paid"`) answers, and what it may not answer leaves the run waiting.
+
+    Raises BadInput for a goal that cannot be worked on.
+    """
+    settings = settings or load_settings()
+    run_id = open_run(as_goal(goal, **overrides), settings)
+    return _drive(settings, run_id, decide, on_event)
+
+
+def resume(
+    run_id: str,
+    *,
+    decide: Decide | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    settings: Settings | None = None,
+) -> Summary:
+    """Go on with a run that was parked, killed, or failed, and return its summary; an ended one is only summarised.
+
+    Raises Conflict where another process drives it, BadInput for an unknown run.
+    """
+    settings = settings or load_settings()
+    row = ready_to_go_on(settings, run_id)
+    return _drive(settings, row.run_id, decide, on_event) if row.status is not RunStatus.SUCCEEDED else summary(settings, row.run_id)
+
+
+def stream(
+    goal: Goal | str | Path, *, decide: Decide | None = None, settings: Settings | None = None, **overrides: Any
+) -> Iterator[Event]:
+    """The same as `run`, as an iterator over its events (dicts with `at` and `kind`) while it works."""
+    settings = settings or load_settings()
+    run_id = open_run(as_goal(goal, **overrides), settings)
+    events: queue.Queue[Event | None | BaseException] = queue.Queue()
+    driver = Driver(settings, run_id, events.put)
+
+    def work() -> None:
+        try:
+            driver.drive(decide)
+            events.put(None)
+        except BaseException as error:  # handed to the consumer, who raises it
+            events.put(error)
+
+    thread = threading.Thread(target=work, name="postgrad-stream", daemon=True)
+    thread.start()
+    try:
+        while (event := events.get()) is not None:
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+    finally:
+        driver.context.parking.set()
+        thread.join()
+
+
+def as_goal(goal: Goal | str | Path, **overrides: Any) -> Goal:
+    """A Goal with absolute paths, from a record or a file, with flags laid over it.
+
+    Raises BadInput for an unknown override.
+    """
+    read = goal if isinstance(goal, Goal) else read_goal(Path(goal))
+    table = read.plain()
+    homes = {
+        "usd": "limits", "hours": "limits", "jobs": "limits", "experiments": "limits", "llm_tokens": "limits",
+        "approve": "run", "on": "run", "seed": "run", "report_to": "run", "push_to": "output",
+    }  # fmt: skip
+    for key, value in overrides.items():
+        if value is None:
+            continue
+        if key in homes:
+            table[homes[key]][key] = value
+        elif key in ("base_model", "method", "revision", "text"):
+            table[key] = value
+        elif key == "data":
+            table["data"]["train"] = value
+        elif key == "benchmark":
+            table["benchmark"] = value
+        elif key == "brain":
+            table["brain"]["default"] = value
+        else:
+            raise BadInput(f"`{key}` is no option of a run; known: {', '.join(sorted([*homes, 'base_model', 'method', 'data']))}")
+    return parse_goal(table, folder=Path.cwd())
+
+
+def open_run(goal: Goal, settings: Settings) -> str:
+    """Check a goal, register a run for it and make its folder; returns the run's id.
+
+    Raises BadInput where the goal cannot be worked on: then nothing is registered.
+    """
+    from graph.intake import check_goal
+
+    check_goal(goal)
+    run_id = new_run_id(goal.text)
+    Runs(Database.open(settings.database)).create(run_id, goal, time.time())
+    settings.run_paths(run_id).root.mkdir(parents=True, exist_ok=True)
+    return run_id
+
+
+def ready_to_go_on(settings: Settings, run_id: str) -> RunRow:
+    """The run, if it may be driven from here; an earlier wish to cancel it is taken back."""
+    runs = Runs(Database.open(settings.database))
+    row = runs.get(run_id)
+    if row.driver == "studio":
+        raise BadInput(f"run {row.run_id} belongs to LangGraph Studio; go on with it there")
+    if row.status is RunStatus.CANCELLED:
+        row = runs.update(row.run_id, cancel_requested=False)
+    return row
+
+
+def start_worker(settings: Settings, run_id: str) -> int:
+    """Start a worker for the run in the background, detached from this terminal; returns its process id."""
+    paths = settings.run_paths(run_id)
+    with paths.worker_log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "postgrad.worker", run_id],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "POSTGRAD_HOME": str(settings.home)},
+            start_new_session=True,
+        )
+    return process.pid
+
+
+def answer(settings: Settings, run_id: str, decisions: dict[str, Any]) -> None:
+    """Leave a person's answer for the worker.
+
+    Raises Conflict for an answer to something that is not being asked (any more).
+    """
+    runs = Runs(Database.open(settings.database))
+    row = runs.get(run_id)
+    asked = {request["digest"] for request in (row.request or {}).get("requests", [])}
+    foreign = decisions.keys() - asked
+    if foreign:
+        raise Conflict(f"the answer is to something that run {row.run_id} does not ask (any more); `postgrad show {row.run_id}` tells what it does")
+    runs.put_answer(row.run_id, decisions)
+
+
+def cancel(settings: Settings, run_id: str) -> RunRow:
+    """Ask for the run's end: its worker stops the jobs and keeps the best model; a worker is started where none lives."""
+    db = Database.open(settings.database)
+    runs = Runs(db)
+    row = runs.get(run_id)
+    if row.status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED, RunStatus.OVER_BUDGET, RunStatus.TIMED_OUT):
+        raise Conflict(f"run {row.run_id} has ended already ({row.status}); `postgrad show {row.run_id}` tells how")
+    runs.request_cancel(row.run_id)
+    if row.driver == "worker" and holder(db, row.run_id) is None:
+        if row.request is not None and row.answer is None:
+            runs.put_answer(row.run_id, {})
+        start_worker(settings, row.run_id)
+    return runs.get(row.run_id)
+
+
+def park(settings: Settings, run_id: str) -> None:
+    """Ask the run's worker on this machine to stop after the step it is in; jobs go on."""
+    row = holder(Database.open(settings.database), run_id)
+    if row is not None:
+        os.kill(row.pid, signal.SIGTERM)
+
+
+def summary(settings: Settings, run_id: str) -> Summary:
+    """What a run has come to so far."""
+    from postgrad.summary import summarise
+
+    return summarise(settings, Database.open(settings.database), run_id)
+
+
+def _drive(
+    settings: Settings, run_id: str, decide: Decide | None, on_event: Callable[[Event], None] | None
+) -> Summary:
+    Driver(settings, run_id, on_event).drive(decide)
+    return summary(settings, run_id)

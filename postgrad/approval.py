@@ -1,0 +1,242 @@
+"""The approval prompt: what a person sees of jobs before they may run, and the ways to answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console as Terminal
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from postgrad.units import dollars, duration, one_line, printable
+
+Answer = dict[str, Any]
+"""`{"approved": bool, "reason": str}`, or `{"edit": {"config": {…}}}`, or `{"edit": {"files": {name: text}}}`."""
+
+Request = Mapping[str, Any]
+"""A JobSpec as plain data, with `digest` and `script_text`."""
+
+
+class Parked(Exception):
+    """The person left the prompt: nothing is decided."""
+
+
+class ApprovalPrompt:
+    """Shows requests and collects answers. Nothing is approved by default: an empty line asks again."""
+
+    def __init__(
+        self, terminal: Terminal, read: Callable[[], str], edit: Callable[[str, str], str | None]
+    ) -> None:
+        """`read` returns a typed line and raises EOFError at the end; `edit(text, suffix)` returns None if unchanged."""
+        self._terminal = terminal
+        self._read = read
+        self._edit_text = edit
+
+    def ask(self, requests: Sequence[Request]) -> dict[str, Answer] | None:
+        """Digest → answer for every request, or None where the person parked the run.
+
+        An edited job is answered by its edit: it comes back under a new digest.
+        """
+        pending = {str(request["digest"]): request for request in requests}
+        answers: dict[str, Answer] = {}
+        for number, request in enumerate(requests, 1):
+            self._show(request, f"{number} of {len(requests)}")
+        if len(requests) > 1:
+            self._say(_total(requests), "bold")
+        try:
+            while pending:
+                answered = self._answer_all(pending) if len(pending) > 1 else self._answer_one(*pending.values())
+                answers |= answered
+                pending = {digest: request for digest, request in pending.items() if digest not in answers}
+        except (Parked, EOFError):
+            return None
+        return answers
+
+    def _answer_all(self, pending: Mapping[str, Request]) -> dict[str, Answer]:
+        """One key for several jobs; empty where the person only looked."""
+        key = self._choose(
+            {"a": f"approve all {len(pending)}", "p": "pick one by one", "v": "view a script", "e": "edit one",
+             "r": "reject all", "q": "quit: decide later"}
+        )  # fmt: skip
+        match key:
+            case "a":
+                return {digest: {"approved": True, "reason": ""} for digest in pending}
+            case "p":
+                picked: dict[str, Answer] = {}
+                for request in pending.values():
+                    self._say(f"\n{one_line(request['title'])}", "bold")
+                    while not (answered := self._answer_one(request)):
+                        pass
+                    picked |= answered
+                return picked
+            case "r":
+                reason = self._reason()
+                return {digest: {"approved": False, "reason": reason} for digest in pending}
+        request = self._which(list(pending.values()))
+        if request is not None and key == "v":
+            self._view(request)
+        return self._edited(request) if request is not None and key == "e" else {}
+
+    def _answer_one(self, request: Request) -> dict[str, Answer]:
+        key = self._choose({"a": "approve", "v": "view script", "e": "edit", "r": "reject", "q": "quit: decide later"})
+        match key:
+            case "a":
+                return {request["digest"]: {"approved": True, "reason": ""}}
+            case "r":
+                return {request["digest"]: {"approved": False, "reason": self._reason()}}
+            case "v":
+                self._view(request)
+                return {}
+        return self._edited(request)
+
+    def _choose(self, keys: Mapping[str, str]) -> str:
+        """One of the keys; `q` raises Parked."""
+        while True:
+            menu = Text("\n").join(Text.assemble((f"  [{key}] ", "bold cyan"), words) for key, words in keys.items())
+            self._terminal.print(menu)
+            said = self._line("> ").lower()
+            if said[:1] == "q":
+                raise Parked
+            if said[:1] in keys and said[:1]:
+                return said[:1]
+            self._say(f"please type one of: {', '.join(keys)}", "yellow")
+
+    def _which(self, requests: Sequence[Request]) -> Request | None:
+        for number, request in enumerate(requests, 1):
+            self._say(f"  {number}  {one_line(request['title'])}")
+        said = self._line("which number? ")
+        if said.isascii() and said.isdigit() and 1 <= int(said) <= len(requests):
+            return requests[int(said) - 1]
+        self._say(f"`{said}` is none of 1 to {len(requests)}", "yellow")
+        return None
+
+    def _reason(self) -> str:
+        return self._line("why? ")
+
+    def _view(self, request: Request) -> None:
+        self._terminal.print(Rule(Text(request["script"])))
+        text = printable(request["script_text"])
+        self._terminal.print(Syntax(text, "python", line_numbers=True, word_wrap=True, background_color="default"))
+        self._terminal.print(Rule())
+
+    def _edited(self, request: Request) -> dict[str, Answer]:
+        """The answer that an edit makes; empty where nothing was changed."""
+        key = self._choose({"c": "edit the config", "s": f"edit {request['script']}", "b": "back", "q": "quit: decide later"})
+        if key == "b":
+            return {}
+        if key == "s":
+            text = self._edit_text(request["script_text"], Path(request["script"]).suffix)
+            if text is None or text == request["script_text"]:
+                self._say("nothing was changed", "yellow")
+                return {}
+            return {request["digest"]: {"edit": {"files": {request["script"]: text}}}}
+        config = self._edited_config(request["config"])
+        return {} if config is None else {request["digest"]: {"edit": {"config": config}}}
+
+    def _edited_config(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A config from the editor, asked for again until it is a JSON object; None where nothing was changed."""
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        while True:
+            written = self._edit_text(text, ".json")
+            fault = "" if written is None else _json_fault(written)
+            if written is None or (not fault and json.loads(written) == config):
+                self._say("nothing was changed", "yellow")
+                return None
+            if not fault:
+                edited: dict[str, Any] = json.loads(written)
+                return edited
+            self._say(f"that is not a valid config: {fault}", "red")
+            if self._choose({"e": "edit again", "b": "back, without the edit", "q": "quit: decide later"}) == "b":
+                return None
+            text = written
+
+    def _show(self, request: Request, count: str) -> None:
+        estimate = request["estimate"]
+        self._terminal.print(Rule(Text(f"{request['purpose']} {request['experiment']} · {count}"), align="left"))
+        self._say(one_line(request["title"]), "bold")
+        facts = Table.grid(padding=(0, 2))
+        lines = request["script_text"].count("\n") + 1
+        others = ", ".join(one_line(name) for name in request["files"] if name != request["script"])
+        rows = {
+            "time": f"about {duration(3600 * estimate['hours'])}, stopped after {duration(request['timeout_seconds'])}",
+            "memory": f"{estimate['memory_gib']:.1f} GiB",
+            "cost": _cost(request),
+            "estimate": one_line(estimate["basis"]),
+            "runs on": f"{request['runner']} ({request['flavor']})",
+            "script": f"{one_line(request['script'])}, {lines} lines" + (f"; with {others}" if others else ""),
+        }
+        if request.get("secrets"):
+            rows["reads"] = "the secrets " + ", ".join(map(one_line, request["secrets"]))
+        for name, value in rows.items():
+            facts.add_row(Text(f"  {name}", "dim"), Text(value))
+        for name, value in request["config"].items():
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            facts.add_row(Text(f"  config.{one_line(name)}", "dim"), Text(one_line(shown), overflow="fold"))
+        self._terminal.print(facts)
+
+    def _line(self, prompt: str) -> str:
+        self._terminal.print(Text(prompt, "bold"), end="")
+        return self._read().strip()
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._terminal.print(Text(text, style))
+
+
+def _cost(request: Request) -> str:
+    worst = request["estimate"]["usd_micro"] / 1_000_000
+    return f"at worst {dollars(worst)}" if worst else "none"
+
+
+def _total(requests: Sequence[Request]) -> str:
+    hours = sum(request["estimate"]["hours"] for request in requests)
+    worst = sum(request["estimate"]["usd_micro"] for request in requests) / 1_000_000
+    return f"\n{len(requests)} jobs: about {duration(3600 * hours)} in all, at worst {dollars(worst)}"
+
+
+def _json_fault(text: str) -> str:
+    """What keeps a text from being a config, and where; empty if nothing does."""
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        return f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except ValueError as error:
+        return str(error)
+    return "" if isinstance(value, dict) else "it must be one JSON object, { … }"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON; write a number, or null")
+
+
+def read_line(stream: TextIO | None) -> str:
+    """A line from `stream`, or from the keyboard where it is None; raises EOFError at the end."""
+    if stream is None:
+        return input()
+    line = stream.readline()
+    if not line:
+        raise EOFError
+    return line
+
+
+def edit_text(text: str, suffix: str) -> str | None:
+    """`text` as changed in $VISUAL or $EDITOR (else vi); None where the editor failed or nothing was saved."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory(prefix="postgrad-") as folder:
+        path = Path(folder) / f"edit{suffix}"
+        path.write_text(text, encoding="utf-8")
+        try:
+            # On stderr, where the prompt is: stdout may be a file that waits for the JSON.
+            subprocess.run([*shlex.split(editor), str(path)], check=True, stdout=2)
+            written = path.read_text(encoding="utf-8")
+        except (OSError, ValueError, subprocess.CalledProcessError):
+            return None
+    return None if written == text else written

@@ -1,0 +1,85 @@
+"""What a report is made of, before it is Markdown or HTML: sections of paragraphs, tables, trees, plots and commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Cell = str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    text: str
+    kind: str = "paragraph"
+
+
+@dataclass(frozen=True)
+class Bullets:
+    lines: tuple[str, ...]
+    kind: str = "bullets"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names with their values."""
+
+    rows: tuple[tuple[str, Cell], ...]
+    kind: str = "facts"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table with a caption; the first cell of a row names it."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric: tuple[int, ...] = ()
+    """Columns that hold numbers."""
+    kind: str = "grid"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A branch of the tree of experiments."""
+
+    title: str
+    text: str
+    mark: str = ""
+    """One word beside the title: the verdict."""
+    children: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tree:
+    roots: tuple[Node, ...]
+    kind: str = "tree"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Commands, to be copied."""
+
+    text: str
+    kind: str = "code"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture; `alt` says in words what it shows."""
+
+    name: str
+    caption: str
+    alt: str
+    svg: str = ""
+    kind: str = "plot"
+
+
+Block = Paragraph | Bullets | Facts | Grid | Tree | Code | Plot
+
+
+@dataclass(frozen=True)
+class Section:
+    id: str
+    title: str
+    blocks: tuple[Block, ...] = field(default=())

@@ -1,0 +1,64 @@
+"""What the jobs of a run printed, for `postgrad logs`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from agents.jobs.local import LocalRunner
+from postgrad.attach import jobs_of
+from shared_memory.errors import BadInput
+from shared_memory.redaction import redact
+from shared_memory.settings import Settings
+
+POLL_SECONDS = 0.5
+
+
+def show(settings: Settings, run_id: str, wanted: str, follow: bool, as_json: bool) -> None:
+    """Write a job's log to stdout; with `follow`, until the job has ended.
+
+    wanted: an experiment's id or the beginning of a submission key; the newest job where it is empty.
+    Raises BadInput where the run has no such job.
+    """
+    job = _chosen(settings, run_id, wanted)
+    runner = LocalRunner(settings.slots_dir, settings.run_paths(run_id).jobs)
+    if as_json:
+        text = redact(_all(runner, job["key"]))
+        facts = {"job": job["key"], "experiment": job["experiment"], "purpose": job["purpose"], "log": text}
+        print(json.dumps({"run_id": run_id, **facts}, ensure_ascii=False, indent=2))
+        return
+    offset = 0
+    while True:
+        text, following = runner.logs(job["key"], offset)
+        sys.stdout.write(redact(text))
+        sys.stdout.flush()
+        if following == offset:
+            if not follow or runner.status(job["key"]).state.terminal:
+                return
+            time.sleep(POLL_SECONDS)
+        offset = following
+
+
+def _chosen(settings: Settings, run_id: str, wanted: str) -> dict[str, Any]:
+    jobs = jobs_of(settings, run_id)
+    fitting = [job for job in jobs if not wanted or job["experiment"] == wanted or job["key"].startswith(wanted)]
+    if fitting:
+        return fitting[-1]
+    if not jobs:
+        raise BadInput(f"run {run_id} has started no job yet; `postgrad show {run_id}` tells what it does")
+    known = ", ".join(sorted({job["experiment"] for job in jobs}))
+    raise BadInput(f"run {run_id} has no job `{wanted}`; its jobs belong to {known}")
+
+
+def _all(runner: LocalRunner, key: str) -> str:
+    pieces: list[str] = []
+    offset = 0
+    while True:
+        text, following = runner.logs(key, offset)
+        if following == offset:
+            return "".join(pieces)
+        pieces.append(text)
+        offset = following
+

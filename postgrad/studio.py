@@ -1,0 +1,28 @@
+"""Serves the graph with `langgraph dev`, which LangGraph Studio connects to."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from shared_memory.errors import Unavailable
+
+
+def serve(port: int, browser: bool) -> int:
+    """Run the server in the foreground until it is stopped; returns its exit code.
+
+    Raises Unavailable where the `studio` extra is not installed.
+    """
+    if importlib.util.find_spec("langgraph_api") is None:
+        raise Unavailable("the server is not installed; pip install 'postgrad[studio]'")
+    import graph.build
+
+    with tempfile.TemporaryDirectory(prefix="postgrad-studio-") as folder:
+        config = Path(folder) / "langgraph.json"
+        config.write_text(json.dumps({"dependencies": ["."], "graphs": {"postgrad": f"{graph.build.__file__}:graph"}}))
+        command = [sys.executable, "-m", "langgraph_cli", "dev", "--config", str(config), "--port", str(port), "--no-reload"]
+        return subprocess.run(command if browser else [*command, "--no-browser"], cwd=folder).returncode

@@ -1,0 +1,46 @@
+"""How figures are written for a person: time, money, scores. Pure functions of plain values."""
+
+from __future__ import annotations
+
+import re
+
+_UNPRINTABLE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Escape sequences, control characters (tab and newline apart) and marks that reorder text."""
+
+
+def printable(text: object) -> str:
+    """`text` without what could steer a terminal: titles, errors and scripts are other people's words."""
+    return _UNPRINTABLE.sub("", str(text))
+
+
+def one_line(text: object) -> str:
+    """`text` on one line, printable."""
+    return " ".join(printable(text).split())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `42 s`, `4 min 12 s` or `2 h 05 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def dollars(usd: float) -> str:
+    """Dollars and cents; what is more than nothing is never written as nothing."""
+    return "< $0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def signed(fraction: float) -> str:
+    """A difference of two scores in points, with its sign: `+70.0`, `−3.1`."""
+    return f"{100 * fraction:+.1f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -1,0 +1,247 @@
+"""The one process that drives a run: it holds the lease, feeds the graph, and writes down what happens.
+
+`python -m postgrad.worker RUN` is what the command line starts in the background; the Python API calls `drive` in its
+own process. Either way the graph's checkpoints, the ledger and the events are on disk after every step, so that any
+other process can go on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from shared_memory.database import Database
+from shared_memory.errors import BadInput, Conflict, PostgradError
+from shared_memory.lease import Lease
+from shared_memory.redaction import redact_plain
+from shared_memory.run_paths import RunPaths
+from shared_memory.runs import RunRow, Runs, RunStatus
+from shared_memory.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+    from graph.context import Context
+
+Event = dict[str, Any]
+Decide = Callable[[list[dict[str, Any]]], dict[str, Any] | None]
+"""Answers the requests of a gate: spec digest → {approved, reason} or {edit}; None leaves the run waiting."""
+
+EXIT_CODES = {
+    RunStatus.SUCCEEDED: 0,
+    RunStatus.FAILED: 1,
+    RunStatus.WAITING: 3,
+    RunStatus.OVER_BUDGET: 4,
+    RunStatus.TIMED_OUT: 5,
+    RunStatus.CANCELLED: 6,
+    RunStatus.INTERRUPTED: 130,
+}
+CLOCK_SECONDS = 5.0
+
+
+class Driver:
+    """Drives one run from where it stands to its end, a gate, or the wish to park."""
+
+    def __init__(self, settings: Settings, run_id: str, on_event: Callable[[Event], None] | None = None) -> None:
+        from graph.context import Context
+
+        self.context: Context = Context(home=str(settings.home))
+        self._db = Database.open(settings.database)
+        self._runs = Runs(self._db)
+        self._settings = settings
+        self._paths: RunPaths = settings.run_paths(run_id)
+        self._run_id = run_id
+        self._on_event = on_event
+
+    def drive(self, decide: Decide | None = None) -> RunRow:
+        """Go on until the run ends, waits or parks, and return its row.
+
+        Raises Conflict where another process drives it.
+        """
+        lease = Lease.acquire(self._db, self._run_id)
+        if lease is None:
+            raise Conflict(f"another process drives run {self._run_id}; `postgrad attach {self._run_id}` follows it")
+        with lease.held():
+            try:
+                row = self._drive(lease, decide)
+                if row.ended is not None:
+                    self._report()
+                return row
+            except PostgradError as error:
+                return self._stopped(error)
+            except OSError as error:
+                cause = f"{error.strerror or error} ({error.filename or self._paths.root})"
+                return self._stopped(PostgradError(f"{cause}; mend that, then `postgrad resume {self._run_id}`"))
+            except sqlite3.Error as error:
+                return self._stopped(PostgradError(f"the database failed: {error}; `postgrad resume {self._run_id}` goes on"))
+            except Exception as error:
+                # The boundary of the run: a fault of ours is filed like any other, and its traceback kept.
+                self._stopped(PostgradError(f"internal error: {error!r}; the traceback is in {self._paths.worker_log}"))
+                raise
+
+    def _drive(self, lease: Lease, decide: Decide | None) -> RunRow:
+        from langgraph.checkpoint.sqlite import SqliteSaver
+
+        from graph.build import builder
+
+        with closing(sqlite3.connect(self._settings.database, timeout=30, check_same_thread=False)) as connection:
+            graph = builder.compile(checkpointer=SqliteSaver(connection), name="postgrad")
+            config: RunnableConfig = {"configurable": {"thread_id": self._run_id}}
+            feed = self._next_input(graph, config)
+            self._runs.update(self._run_id, status=RunStatus.RUNNING, error="", ended=None)
+            self._write({"kind": "status", "status": "running", "text": "resumed" if feed is None else "running"})
+            while True:
+                for event in self._steps(graph, feed, config, lease):
+                    self._write(event)
+                if self.context.parking.is_set():
+                    return self._parked()
+                snapshot = graph.get_state(config)
+                if not snapshot.interrupts:
+                    return self._runs.get(self._run_id)
+                feed = self._answered(snapshot.interrupts[0].value, decide)
+                if feed is None:
+                    return self._runs.get(self._run_id)
+
+    def _next_input(self, graph: Any, config: RunnableConfig) -> Any:
+        """What to feed the graph with: the goal, an answer, a reopening, or nothing (go on where it stopped)."""
+        from langgraph.types import Command
+
+        row = self._runs.get(self._run_id)
+        snapshot = graph.get_state(config)
+        if not snapshot.created_at:
+            return row.goal
+        if snapshot.interrupts:
+            return Command(resume=row.answer) if row.answer is not None else None
+        if not snapshot.next:
+            state = snapshot.values
+            fresh = {"halt": "", "error": "", "given_up": [], "pending": [], "finished": []}
+            return Command(goto="router", update={**fresh, "reopened": state["reopened"] + 1, **_reopened(state)})
+        return None
+
+    def _steps(self, graph: Any, feed: Any, config: RunnableConfig, lease: Lease) -> Iterator[Event]:
+        """The events of the run until the graph stops, checking the lease and counting the time after each chunk."""
+        modes = ["custom", "updates"]
+        answered = self._runs.get(self._run_id).answer is not None
+        with self._clock():
+            stream = graph.stream(
+                feed, config, context=self.context, stream_mode=modes, subgraphs=True, durability="sync"
+            )
+            for _, mode, chunk in stream:
+                lease.check()
+                if mode == "custom":
+                    yield chunk
+                elif answered and "__interrupt__" not in chunk:
+                    # Only now is the answer part of a checkpoint: before, a crash would have lost it.
+                    self._runs.take_answer(self._run_id)
+                    answered = False
+                if mode == "updates" and self.context.parking.is_set():
+                    stream.close()
+                    return
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        """Count the time spent driving while inside."""
+        import threading
+
+        stop = threading.Event()
+
+        def count() -> None:
+            before = time.monotonic()
+            while True:
+                ended = stop.wait(CLOCK_SECONDS)
+                now = time.monotonic()
+                self._runs.add_active_seconds(self._run_id, now - before)
+                before = now
+                if ended:
+                    return
+
+        thread = threading.Thread(target=count, name="clock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _answered(self, request: dict[str, Any], decide: Decide | None) -> Any:
+        """The command that answers a gate, or None where nobody does: then the run waits."""
+        from langgraph.types import Command
+
+        self._runs.put_request(self._run_id, request)
+        answer = decide(request["requests"]) if decide else None
+        if answer is None:
+            n = len(request["requests"])
+            waits = f"{n} job{'s wait' if n > 1 else ' waits'} for approval"
+            self._write({"kind": "status", "status": "waiting", "text": waits})
+            return None
+        self._runs.put_answer(self._run_id, answer)
+        return Command(resume=answer)
+
+    def _parked(self) -> RunRow:
+        text = f"parked; running jobs go on by themselves, `postgrad resume {self._run_id}` takes them up again"
+        self._write({"kind": "status", "status": "interrupted", "text": text})
+        return self._runs.update(self._run_id, status=RunStatus.INTERRUPTED)
+
+    def _stopped(self, error: PostgradError) -> RunRow:
+        """A node could not go on: the run fails here, and resumes at that very node."""
+        row = self._runs.update(
+            self._run_id, status=RunStatus.FAILED, error=str(error), exit_code=error.exit_code, ended=time.time()
+        )
+        self._write({"kind": "status", "status": "failed", "outcome": row.outcome, "text": str(error)})
+        return row
+
+    def _report(self) -> None:
+        from postgrad.report import write_report
+
+        write_report(self._settings, self._db, self._run_id)
+
+    def _write(self, event: Event) -> None:
+        """Append an event, redacted, to the run's file, and show it to whoever listens."""
+        event = redact_plain({"at": time.time(), **event})
+        with self._paths.events.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(event, ensure_ascii=False) + "\n")
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+def _reopened(state: dict[str, Any]) -> dict[str, Any]:
+    """The crashed experiments of an ended run, planned once more."""
+    again = {"status": "planned", "verdict": None, "error": ""}
+    crashed = {key: {**plain, **again} for key, plain in state.get("experiments", {}).items() if plain["status"] == "crashed"}
+    return {"experiments": crashed} if crashed else {}
+
+
+def exit_code(row: RunRow) -> int:
+    """What the command line ends with for a run in this state."""
+    if row.status is RunStatus.FAILED and row.exit_code:
+        return row.exit_code
+    return EXIT_CODES.get(row.status, 0)
+
+
+def main(run_id: str) -> int:
+    """Drive a run in this process until it ends, waits, or is asked to park by SIGTERM or SIGINT."""
+    settings = load_settings()
+    driver = Driver(settings, run_id)
+
+    def park(signum: int, frame: FrameType | None) -> None:
+        driver.context.parking.set()
+
+    signal.signal(signal.SIGTERM, park)
+    signal.signal(signal.SIGINT, park)
+    try:
+        row = driver.drive()
+    except (Conflict, BadInput) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return exit_code(row)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,317 @@
+"""The nouns of a run, frozen: what the roles propose, what the graph carries, what the journal keeps.
+
+Everything here crosses a boundary (a checkpoint, the database, a job folder, a report), so every record is immutable,
+refuses unknown fields, and becomes plain JSON with `model_dump(mode="json")`. Money is integer micro-dollars, time is
+seconds unless the name says hours, scores are fractions of 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MICRO_USD = 1_000_000
+"""Micro-dollars in a dollar."""
+
+
+def canonical_digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of `value`: sorted keys, no white space, UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def plain(self) -> dict[str, Any]:
+        """The record as JSON-able plain data, which is what state and database hold."""
+        return self.model_dump(mode="json")
+
+
+class Finding(Record):
+    """Something the researcher learned, and where."""
+
+    id: str
+    claim: str
+    source: str
+    """A citation a person can follow: arXiv id with section, URL, or file of the repository."""
+    confidence: Literal["low", "medium", "high"] = "medium"
+
+
+class Lora(Record):
+    """A low-rank adapter [arXiv 2106.09685]."""
+
+    r: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: str = "all-linear"
+
+
+class Recipe(Record):
+    """How to train: the method and every number that a result depends on."""
+
+    id: str
+    method: Literal["sft"] = "sft"
+    lora: Lora | None = Field(default_factory=Lora)
+    """None trains all weights."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    epochs: int = Field(default=1, ge=1)
+    """Passes over the training data in all, those of the experiment it continues included."""
+    batch: int = Field(default=16, ge=1)
+    """Effective batch: rows behind one optimizer step."""
+    micro_batch: int = Field(default=8, ge=1)
+    """Rows on the device at once; divides `batch`."""
+    max_length: int = Field(default=1024, ge=8)
+    """Tokens; longer rows are refused, not cut."""
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    packing: bool = False
+    train_rows: int = Field(default=400, ge=1)
+    """Rows to synthesise when the goal brings no data."""
+    reason: str = ""
+    source: str = ""
+    findings: tuple[str, ...] = ()
+    """Ids of the findings it rests on."""
+
+
+class Step(Record):
+    """One step of a data set's making, with what it let through."""
+
+    name: str
+    rows_in: int
+    rows_out: int
+    note: str = ""
+
+
+class DatasetRecord(Record):
+    """Training data as it was used."""
+
+    id: str
+    source: str
+    """What it was made from: file names, Hub ids or the generator."""
+    revision: str = ""
+    path: str
+    """JSONL of `{"prompt": [...], "completion": [...]}`."""
+    digest: str
+    """sha256 of the file at `path`."""
+    rows: int
+    steps: tuple[Step, ...] = ()
+    licence: str = ""
+    contamination: dict[str, float] = Field(default_factory=dict)
+    """Benchmark name → share of its items found in the rows before they were removed."""
+    findings: tuple[str, ...] = ()
+    """What the audit had to say, one line each."""
+
+
+class Purpose(StrEnum):
+    """What a job is for."""
+
+    GENERATION = "generation"
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+    MERGE = "merge"
+
+
+class Estimate(Record):
+    """What a job is expected to take, and the worst it may cost."""
+
+    hours: float
+    usd_micro: int = Field(ge=0)
+    """Worst case: the price of the whole time-out."""
+    memory_gib: float
+    basis: str
+    """Where the numbers come from, in words a person can judge."""
+
+
+class JobSpec(Record):
+    """A job, completely: two specs with one digest do the same thing."""
+
+    purpose: Purpose
+    experiment: str
+    """The experiment it belongs to; `baseline` and `data` for the runs before the first one."""
+    title: str
+    """One line for the person at the gate."""
+    script: str
+    """Name of the file among `files` that is run."""
+    files: dict[str, str]
+    """Name in the job folder → sha256 of its content, which the run's file store holds."""
+    config: dict[str, Any]
+    """Becomes config.json in the job folder."""
+    benchmark: str = ""
+    """Of an evaluation: the benchmark that it scores."""
+    runner: Literal["local"] = "local"
+    flavor: str = "cpu"
+    timeout_seconds: int = Field(gt=0)
+    estimate: Estimate
+    secrets: tuple[str, ...] = ()
+    """Names of environment variables that the job may read; never their values."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 over everything that decides what the job does and may cost (its title and estimate's prose do not)."""
+        return canonical_digest(self.model_dump(mode="json", exclude={"title": True, "estimate": {"basis"}}))
+
+
+def submission_key(run_id: str, spec: JobSpec, attempt: int) -> str:
+    """The label of one attempt at one job (32 hex digits): the same key is never submitted twice."""
+    parts = (run_id, spec.experiment, spec.purpose.value, attempt, spec.digest)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+class JobState(StrEnum):
+    """What a runner knows of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """Submitted perhaps: the answer got lost, and the backend does not list it."""
+
+    @property
+    def terminal(self) -> bool:
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Job(Record):
+    """One attempt at a JobSpec."""
+
+    key: str
+    spec_digest: str
+    purpose: Purpose
+    experiment: str
+    attempt: int = 1
+    runner: str = "local"
+    backend_id: str = ""
+    folder: str = ""
+    state: JobState = JobState.QUEUED
+    exit_code: int | None = None
+    seconds: float = 0.0
+    """Running time by the backend's own record."""
+    usd_micro: int = 0
+    error: str = ""
+    """One line: why it did not succeed."""
+    result: dict[str, Any] = Field(default_factory=dict)
+    """The `result` of the job's last line."""
+
+
+class Envelope(Record):
+    """How far a consent reaches without asking again."""
+
+    max_usd_micro: int = 0
+    max_hours: float = 0.0
+    attempts: int = 1
+
+
+class Decision(Record):
+    """A consent, or its refusal, bound to one spec."""
+
+    spec_digest: str
+    approved: bool
+    by: str
+    """`person`, or `policy` where the goal's approval mode decided."""
+    reason: str = ""
+    envelope: Envelope = Field(default_factory=Envelope)
+    parent: str = ""
+    """Digest of the spec that the person saw, where this one was derived from it."""
+    at: float = 0.0
+    """Seconds since the epoch."""
+
+
+class Part(StrEnum):
+    """Which items of a benchmark: those that steer the search, or those that only report."""
+
+    SELECTION = "selection"
+    REPORT = "report"
+
+
+class CategoryScore(Record):
+    score: float
+    n: int
+
+
+class EvalResult(Record):
+    """A model's score on one part of one benchmark, with everything needed to judge it."""
+
+    experiment: str
+    benchmark: str
+    part: Part
+    score: float
+    stderr: float
+    n: int
+    epochs: int = 1
+    """Resamples K of every item."""
+    answered: float
+    """Share of items with an answer in the asked form."""
+    accuracy_given_answered: float
+    truncated: float
+    """Share of items whose output met the token limit."""
+    categories: dict[str, CategoryScore] = Field(default_factory=dict)
+    settings_digest: str
+    """sha256 of benchmark, template, decoding and the evaluator's code."""
+    seed: int = 0
+    items: str
+    """Path of the item records (JSONL)."""
+    job: str
+    """Submission key of the job that measured it."""
+    seconds: float
+
+    @property
+    def id(self) -> str:
+        return f"{self.experiment}/{self.benchmark}/{self.part}"
+
+
+class ComparisonResult(Record):
+    """The one claim of a run: champion against baseline, paired on the report items."""
+
+    benchmark: str
+    experiment: str
+    delta: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    n: int
+
+    @property
+    def win(self) -> bool:
+        return self.ci_low > 0
+
+
+class Verdict(StrEnum):
+    """What became of an experiment."""
+
+    KEEP = "keep"
+    DISCARD = "discard"
+    CRASH = "crash"
+
+
+class Experiment(Record):
+    """A node of the tree: one change against its parent."""
+
+    id: str
+    parent: str
+    """Id of the experiment it changes; `baseline` for the first ones."""
+    change: str
+    """What is different from the parent, in one line."""
+    why: str = ""
+    recipe: Recipe
+    dataset: str
+    """Id of the DatasetRecord."""
+    continues: bool = False
+    """Whether training went on from the parent's checkpoint instead of the base model."""
+    status: Literal["planned", "trained", "evaluated", "crashed"] = "planned"
+    verdict: Verdict | None = None
+    model: str = ""
+    """Folder of the trained adapter or model."""
+    adapter: bool = True
+    """Whether `model` is an adapter over the base model."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    """The training job's result: loss, tokens, peak memory, seconds."""
+    jobs: tuple[str, ...] = ()
+    """Submission keys, oldest first."""
+    error: str = ""

@@ -1,0 +1,101 @@
+"""Files as people bring them, the broken ones included."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from agents.data_engineer.formats import Message, read_rows
+from shared_memory.errors import BadInput
+from tests.data_engineer.rows import force_rows, write_jsonl
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".parquet"])
+def test_the_four_file_types_give_the_same_rows(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"rows{ending}"
+    frame = pl.DataFrame(force_rows(5))
+    {
+        ".jsonl": lambda: frame.write_ndjson(path),
+        ".json": lambda: frame.write_json(path),
+        ".csv": lambda: frame.write_csv(path),
+        ".parquet": lambda: frame.write_parquet(path),
+    }[ending]()
+    rows = read_rows(path)
+    assert [row.question for row in rows] == [row["Question"] for row in force_rows(5)]
+    assert rows[0].choices == ("4 N", "4 kN", "2/2 N", "40 N")
+    assert (rows[0].id, rows[0].answer) == ("force-2-2", "A")
+
+
+def test_messages_in_parquet_are_read_as_chat(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    pl.DataFrame({"messages": [chat]}).write_parquet(tmp_path / "chat.parquet")
+    (row,) = read_rows(tmp_path / "chat.parquet")
+    assert (row.prompt, row.completion) == ((Message("user", "Hi"),), (Message("assistant", "Hello"),))
+    assert row.question == "Hi"
+
+
+def test_numbers_absent_values_and_lone_surrogates_become_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"prompt": 7, "completion": "a\\ud800b"}\n\n{"prompt": null, "completion": 1.5}\n')
+    first, second = read_rows(path)
+    assert (first.prompt, first.completion) == ((Message("user", "7"),), (Message("assistant", "a\ufffdb"),))
+    assert (second.prompt, second.completion) == ((), (Message("assistant", "1.5"),))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"prompt": "x"}\nnope\n', r"a\.jsonl, line 2 is not JSON .*; mend or remove that line"),
+        ("a.jsonl", b'{"prompt": "x"}\n{"prompt": "\xff"}\n', r"line 2 is not JSON"),
+        ("a.jsonl", b"[" * 100_000, r"line 1 is not JSON"),
+        ("a.jsonl", b"3\n", r"line 1 is not a JSON object"),
+        ("a.jsonl", b"", r"has no rows; give a file with data"),
+        ("a.jsonl", b"PAR1\x00\x01PAR1\n", r"line 1 is not JSON"),
+        ("a.json", b"{", r"a\.json is not JSON"),
+        ("a.json", b'{"prompt": "x"}', r"is not a list of JSON objects"),
+        ("a.csv", b"", r"a\.csv is empty"),
+        ("a.csv", b"prompt,completion\n", r"has no rows"),
+        ("a.csv", b"prompt,completion\n1,2,3\n", r"is not valid CSV"),
+        ("a.csv", b"prompt,completion\n1,\xff\n", r"is not valid CSV"),
+        ("a.parquet", b"hello, I am no Parquet", r"a\.parquet is not valid Parquet"),
+        ("a.txt", b"hello", r"is not a data file .*; give a \.jsonl, \.json, \.csv, \.parquet file"),
+        ("a.jsonl", b'{"text": "x", "n": 1}\n', r"has the columns text, n; rename them to one of: Question, Correct"),
+        ("a.jsonl", b'{"prompt": {"a": 1}, "completion": "y"}\n', r"row a:1: `prompt` holds a dict, not text"),
+        ("a.jsonl", b'{"messages": [{"from": "human"}]}\n', r"row a:1: `messages` has an entry that is not"),
+        ("a.jsonl", b'{"messages": [{"role": "user", "content": "x"}]}\n', r"not the assistant's; mend that row"),
+    ],
+)
+def test_a_bad_file_is_one_line_with_the_next_move(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=message) as caught:
+        read_rows(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_file_cut_or_scrambled_anywhere_is_bad_input_or_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pl.DataFrame(force_rows(5)).write_parquet(path)
+    whole = path.read_bytes()
+    for at in range(4, len(whole) - 1, 23):
+        for content in (whole[:at], whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]):
+            path.write_bytes(content)
+            with suppress(BadInput):
+                read_rows(path)
+
+
+def test_a_missing_file_and_a_folder_are_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    for name, message in [("gone.jsonl", "does not exist; check the path"), ("folder.jsonl", "is not a file")]:
+        with pytest.raises(BadInput, match=message):
+            read_rows(tmp_path / name)
+
+
+def test_a_file_is_taken_by_its_name_even_where_it_looks_like_a_pattern(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "r1.jsonl", force_rows(1))
+    for ending in ("csv", "parquet"):
+        frame = pl.DataFrame(force_rows(2))
+        frame.write_csv(tmp_path / "[ab]*.csv") if ending == "csv" else frame.write_parquet(tmp_path / "[ab]*.parquet")
+        assert len(read_rows(tmp_path / f"[ab]*.{ending}")) == 2

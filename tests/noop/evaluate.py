@@ -1,0 +1,29 @@
+"""An evaluation job in a tenth of a second: each item is right with the model's quality, by a hash of its id."""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--config", type=Path, required=True)
+config = json.loads(parser.parse_args().config.read_text())
+
+folder = Path(config["adapter"] or config["model"])
+quality = 0.2
+if (folder / "quality.json").exists():
+    quality = json.loads((folder / "quality.json").read_text())["quality"]
+rows = [json.loads(line) for line in Path(config["items"]).read_text().splitlines()]
+Path("out").mkdir(exist_ok=True)
+with Path("out/items.jsonl").open("w") as stream:
+    for row in rows:
+        share = int(hashlib.sha256(row["id"].encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
+        right = share < quality
+        record = {
+            "id": row["id"], "part": row["part"], "category": row["category"], "epoch": 1, "score": int(right),
+            "answered": True, "truncated": False, "answer": row["answer"] if right else None, "output": "",
+            "output_tokens": 1,
+        }  # fmt: skip
+        stream.write(json.dumps(record) + "\n")
+print(json.dumps({"step": len(rows), "steps": len(rows), "seconds": 0.1}))
+print(json.dumps({"result": {"items": len(rows), "score": quality, "answered": 1.0, "truncated": 0.0, "seconds": 0.1}}))

@@ -1,0 +1,37 @@
+"""A training job in a tenth of a second: it keeps the job contract, and leaves an adapter that says how good it is.
+
+The quality (share of items that `evaluate.py` beside it will score as right) grows with the epochs; a learning rate
+above 1 diverges, and one above 10 takes until it is stopped.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--config", type=Path, required=True)
+config = json.loads(parser.parse_args().config.read_text())
+
+before = 0.2
+if config["adapter"]:
+    before = json.loads((Path(config["adapter"]) / "quality.json").read_text())["quality"]
+if config["learning_rate"] > 10:
+    for second in range(600):
+        print(json.dumps({"step": second, "steps": 600, "loss": 1.0, "seconds": float(second)}), flush=True)
+        time.sleep(0.2)
+if config["learning_rate"] > 1:
+    raise FloatingPointError("loss is nan at step 1; lower the learning rate")
+rows = sum(1 for _ in Path(config["data"]).open())
+out = Path("out/adapter")
+out.mkdir(parents=True, exist_ok=True)
+(out / "quality.json").write_text(json.dumps({"quality": before + 0.3 * config["epochs"]}))
+(out / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+line = {"step": 1, "steps": 1, "loss": 1.5, "seconds": 0.1}
+Path("out/metrics.jsonl").write_text(json.dumps(line) + "\n")
+print(json.dumps(line))
+result = {
+    "train_loss": 1.5, "steps": 1, "rows": rows, "tokens": 1000, "tokens_per_second": 10000.0,
+    "peak_memory_gib": 0.1, "seconds": 0.1, "model": "out/adapter",
+}  # fmt: skip
+print(json.dumps({"result": result}))
