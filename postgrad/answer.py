@@ -16,9 +16,12 @@ ENDED_EARLY = {
     "timed_out": "The run stopped because its time was used up",
     "cancelled": "The run was cancelled",
     "waiting": "The run waits for approval",
+    "interrupted": "The run is parked",
     "running": "The run is still going on",
 }
 """Status → the words for it, where a run has not simply come to its end."""
+
+UNFINISHED = ("running", "waiting", "interrupted")
 
 
 def improved(summary: Mapping[str, Any]) -> bool:
@@ -29,6 +32,13 @@ def improved(summary: Mapping[str, Any]) -> bool:
 
 def answer(summary: Mapping[str, Any]) -> str:
     """One sentence on the goal's primary benchmark. It says "improved" only of a win."""
+    sentence = _sentence(summary)
+    if summary["status"] in UNFINISHED:
+        return sentence.replace("No improvement was shown", "No improvement has been shown so far", 1)
+    return sentence
+
+
+def _sentence(summary: Mapping[str, Any]) -> str:
     baseline, champion = summary["baseline"], summary["champion"]
     if not baseline:
         return "No improvement was shown: the base model has not been scored."
@@ -59,7 +69,11 @@ def _nothing_better(summary: Mapping[str, Any]) -> str:
     elif crashed == len(verdicts):
         why = "the one experiment crashed" if crashed == 1 else f"all {crashed} experiments crashed"
     else:
-        who = "the one experiment did not score" if len(verdicts) == 1 else f"none of the {len(verdicts)} experiments scored"
+        who = (
+            "the one experiment did not score"
+            if len(verdicts) == 1
+            else f"none of the {len(verdicts)} experiments scored"
+        )
         aside = f" ({crashed} crashed)" if crashed else ""
         why = f"{who} above the base model on the selection items{aside}"
     return f"No improvement was shown: {why}, so the base model stays."
@@ -101,4 +115,3 @@ def _primary(summary: Mapping[str, Any]) -> str:
     if chosen is None:
         return next(iter(summary["baseline"]), "")
     return str(chosen["name"] or chosen["path"].replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0])
-

@@ -26,17 +26,15 @@ Request = Mapping[str, Any]
 """A JobSpec as plain data, with `digest` and `script_text`."""
 
 
-class Parked(Exception):
+class ParkedError(Exception):
     """The person left the prompt: nothing is decided."""
 
 
 class ApprovalPrompt:
     """Shows requests and collects answers. Nothing is approved by default: an empty line asks again."""
 
-    def __init__(
-        self, terminal: Terminal, read: Callable[[], str], edit: Callable[[str, str], str | None]
-    ) -> None:
-        """`read` returns a typed line and raises EOFError at the end; `edit(text, suffix)` returns None if unchanged."""
+    def __init__(self, terminal: Terminal, read: Callable[[], str], edit: Callable[[str, str], str | None]) -> None:
+        """`read` returns a typed line, or raises EOFError at the end; `edit(text, suffix)` gives None if unchanged."""
         self._terminal = terminal
         self._read = read
         self._edit_text = edit
@@ -57,16 +55,22 @@ class ApprovalPrompt:
                 answered = self._answer_all(pending) if len(pending) > 1 else self._answer_one(*pending.values())
                 answers |= answered
                 pending = {digest: request for digest, request in pending.items() if digest not in answers}
-        except (Parked, EOFError):
+        except (ParkedError, EOFError):
             return None
         return answers
 
     def _answer_all(self, pending: Mapping[str, Request]) -> dict[str, Answer]:
         """One key for several jobs; empty where the person only looked."""
         key = self._choose(
-            {"a": f"approve all {len(pending)}", "p": "pick one by one", "v": "view a script", "e": "edit one",
-             "r": "reject all", "q": "quit: decide later"}
-        )  # fmt: skip
+            {
+                "a": f"approve all {len(pending)}",
+                "p": "pick one by one",
+                "v": "view a script",
+                "e": "edit one",
+                "r": "reject all",
+                "q": "quit: decide later",
+            }
+        )
         match key:
             case "a":
                 return {digest: {"approved": True, "reason": ""} for digest in pending}
@@ -81,10 +85,10 @@ class ApprovalPrompt:
             case "r":
                 reason = self._reason()
                 return {digest: {"approved": False, "reason": reason} for digest in pending}
-        request = self._which(list(pending.values()))
-        if request is not None and key == "v":
-            self._view(request)
-        return self._edited(request) if request is not None and key == "e" else {}
+        chosen = self._which(list(pending.values()))
+        if chosen is not None and key == "v":
+            self._view(chosen)
+        return self._edited(chosen) if chosen is not None and key == "e" else {}
 
     def _answer_one(self, request: Request) -> dict[str, Answer]:
         key = self._choose({"a": "approve", "v": "view script", "e": "edit", "r": "reject", "q": "quit: decide later"})
@@ -105,7 +109,7 @@ class ApprovalPrompt:
             self._terminal.print(menu)
             said = self._line("> ").lower()
             if said[:1] == "q":
-                raise Parked
+                raise ParkedError
             if said[:1] in keys and said[:1]:
                 return said[:1]
             self._say(f"please type one of: {', '.join(keys)}", "yellow")
@@ -130,7 +134,9 @@ class ApprovalPrompt:
 
     def _edited(self, request: Request) -> dict[str, Answer]:
         """The answer that an edit makes; empty where nothing was changed."""
-        key = self._choose({"c": "edit the config", "s": f"edit {request['script']}", "b": "back", "q": "quit: decide later"})
+        key = self._choose(
+            {"c": "edit the config", "s": f"edit {request['script']}", "b": "back", "q": "quit: decide later"}
+        )
         if key == "b":
             return {}
         if key == "s":

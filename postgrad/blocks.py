@@ -1,4 +1,4 @@
-"""What a report is made of, before it is Markdown or HTML: sections of paragraphs, tables, trees, plots and commands."""
+"""What a report is made of, before it is Markdown or HTML: sections of paragraphs, tables, plots and the like."""
 
 from __future__ import annotations
 

@@ -17,18 +17,17 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from postgrad.answer import BASELINE, answer, improved
 from postgrad.approval import Answer, ApprovalPrompt, edit_text, read_line
-from postgrad.units import dollars, duration, one_line, percent, signed
+from postgrad.tables import show_runs, show_summary
+from postgrad.units import dollars, duration, one_line
+
+__all__ = ["Console", "show_runs", "show_summary"]
 
 LINE_SECONDS = 10.0
 """Without a terminal, a job's progress is written at most this often …"""
 
 LINE_SHARE = 0.1
 """… or when this share of its steps has gone by since the last line."""
-
-PIPE_WIDTH = 200
-"""Columns of a table that no terminal shows."""
 
 _GLYPHS = {"succeeded": ("✓", "green"), "failed": ("✗", "red"), "cancelled": ("■", "yellow")}
 _VERDICTS = {"keep": "green", "discard": "yellow", "crash": "red"}
@@ -50,7 +49,7 @@ class Console:
         edit: Callable[[str, str], str | None] = edit_text,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`answers` is where a person types (stdin); `live` forces or forbids the live area; `clock` is in epoch seconds."""
+        """`answers` is where a person types (stdin), `live` forces or forbids the live area, `clock` tells the time."""
         self._terminal = Terminal(file=stream or sys.stderr, highlight=False, markup=False, emoji=False)
         self._answers = answers
         self._edit = edit
@@ -63,16 +62,21 @@ class Console:
     def _make_live(self) -> Live:
         # stdout stays untouched: with --json it carries the one document that a script reads.
         return Live(
-            console=self._terminal, get_renderable=self._view.area, transient=True, refresh_per_second=8,
+            console=self._terminal,
+            get_renderable=self._view.area,
+            transient=True,
+            refresh_per_second=8,
             redirect_stdout=False,
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -151,7 +155,9 @@ class _View:
         for job in self._jobs.values():
             started = "step" in job
             bar = ProgressBar(total=100, completed=100 * _share(job), width=28, pulse=not started)
-            bars.add_row("  ", Text(_job_name(job)), bar, Text(progress_words(job) if started else job.get("state", "")))
+            bars.add_row(
+                "  ", Text(_job_name(job)), bar, Text(progress_words(job) if started else job.get("state", ""))
+            )
         if self._jobs:
             shown.append(bars)
         return Group(*shown, Text(f"   {self._spent_words()}", "dim"))
@@ -174,7 +180,7 @@ def progress_words(event: Mapping[str, Any]) -> str:
 
 
 def _lines(event: Mapping[str, Any], every_state: bool) -> list[Text]:
-    """An event as finished lines; jobs that have only begun are lines where `every_state`, else part of the live area."""
+    """An event as finished lines; a job that has only begun is one where `every_state`, else it is in the live area."""
     match event["kind"]:
         case "status":
             outcome = f" ({event['outcome'].replace('_', ' ')})" if event.get("outcome", "none") != "none" else ""
@@ -201,7 +207,10 @@ def _gate_lines(event: Mapping[str, Any]) -> list[Text]:
     who = "approved by policy" if event["by"] == "policy" else "approved by a person"
     refused = who.replace("approved", "rejected")
     return [
-        Text(f"{who if request['approved'] else refused}: {one_line(request['title'])}", "" if request["approved"] else "yellow")
+        Text(
+            f"{who if request['approved'] else refused}: {one_line(request['title'])}",
+            "" if request["approved"] else "yellow",
+        )
         for request in event["requests"]
     ]
 
@@ -213,7 +222,13 @@ def _job_lines(event: Mapping[str, Any], every_state: bool) -> list[Text]:
     glyph, style = _GLYPHS[state]
     took = f" · {duration(event['seconds'])}" if event.get("seconds") else ""
     why = f": {one_line(event['error'])}" if event.get("error") else ""
-    return [Text.assemble((f"{glyph} ", style), f"{_job_name(event)}{took}", (f" · {state}{why}" if state != "succeeded" else "", style))]
+    return [
+        Text.assemble(
+            (f"{glyph} ", style),
+            f"{_job_name(event)}{took}",
+            (f" · {state}{why}" if state != "succeeded" else "", style),
+        )
+    ]
 
 
 def _job_name(event: Mapping[str, Any]) -> str:
@@ -236,71 +251,3 @@ def _tail(event: Mapping[str, Any], before: str = ": ") -> str:
 def _share(event: Mapping[str, Any]) -> float:
     """Share of a job's steps that are done, between 0 and 1."""
     return min(1.0, event.get("step", 0) / event["steps"]) if event.get("steps") else 0.0
-
-
-def show_summary(summary: Mapping[str, Any], terminal: Terminal | None = None) -> None:
-    """The end of a run on one screen: the answer, the scores, what it cost and where the report is."""
-    terminal = terminal or _stdout()
-    terminal.print()
-    terminal.print(Text(answer(summary), "bold green" if improved(summary) else "bold"))
-    if summary["baseline"]:
-        terminal.print(_score_table(summary))
-    facts = Table.grid(padding=(0, 2))
-    spent = summary["spent"]
-    facts.add_row("run", Text(f"{summary['run_id']} · {summary['status'].replace('_', ' ')}"))
-    if summary["error"]:
-        facts.add_row("because", Text(one_line(summary["error"])))
-    facts.add_row("spent", f"{dollars(spent['usd'])} · {duration(3600 * spent['hours'])} · {spent['llm_tokens']:,} LLM tokens")
-    if summary["champion"].get("model"):
-        facts.add_row("model", Text(one_line(summary["champion"]["model"])))
-    if summary["report"]:
-        facts.add_row("report", Text(one_line(summary["report"])))
-    terminal.print(facts, soft_wrap=True)
-
-
-def _score_table(summary: Mapping[str, Any]) -> Table:
-    champion = summary["champion"]
-    rival = champion.get("experiment", BASELINE) != BASELINE
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    headings = ["benchmark", "items", "n", BASELINE, *([champion["experiment"], "difference, 95 % interval"] if rival else [])]
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("benchmark", "items") else "right")
-    for name, before in summary["baseline"].items():
-        cells = [before["part"], str(before["n"]), _score_cell(before)]
-        if rival:
-            after, claim = champion["score"].get(name), champion["improvement"].get(name)
-            interval = f"{signed(claim['ci_low'])} to {signed(claim['ci_high'])}" if claim else ""
-            cells += [_score_cell(after) if after else "–", f"{signed(claim['delta'])} ({interval})" if claim else "–"]
-        table.add_row(Text(one_line(name)), *cells)
-    return table
-
-
-def _score_cell(score: Mapping[str, Any]) -> str:
-    return f"{percent(score['score'])} ± {100 * score['stderr']:.1f}"
-
-
-def show_runs(runs: Sequence[Mapping[str, Any]], terminal: Terminal | None = None) -> None:
-    """The runs of a home, newest first."""
-    terminal = terminal or _stdout()
-    if not runs:
-        terminal.print("no runs yet; `postgrad run GOAL.toml` starts one")
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for heading in ("run", "status", "started", "spent"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("goal", min_width=16, no_wrap=True, overflow="ellipsis")
-    for run in runs:
-        outcome = "" if run["outcome"] == "none" else f": {run['outcome']}"
-        status = f"{run['status']}{outcome}".replace("_", " ")
-        started, cost = _when(run["started"]), dollars(run["spent"]["usd"])
-        table.add_row(run["run_id"], status, started, cost, Text(one_line(run["text"])))
-    terminal.print(table)
-
-
-def _stdout() -> Terminal:
-    """The terminal of a person, or a pipe, which has room for whole lines."""
-    return Terminal(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-
-
-def _when(seconds: float | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else "–"

@@ -81,7 +81,7 @@ class Evidence:
         return tuple(sorted(scored, key=lambda name: name != primary))
 
     def part_to_show(self, benchmark: str) -> Part:
-        """The report part where every model that is shown has it, else the selection part: never one against the other."""
+        """Report where all that is shown was measured on it, else selection: one is never set against the other."""
         shown = {BASELINE, self.champion} - {""}
         on_report = all(self.result(model, benchmark, Part.REPORT) for model in shown)
         return Part.REPORT if on_report else Part.SELECTION

@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from postgrad.evidence import read_lines
-from shared_memory.records import EvalResult
+from postgrad.answer import BASELINE
+from postgrad.blocks import Block, Grid, Paragraph, Section
+from postgrad.evidence import Evidence, read_lines
+from postgrad.units import NONE, percent, plus_minus, signed
+from shared_memory.records import EvalResult, Part
 
 
 @dataclass(frozen=True)
 class Share:
-    """A model's score on some families. `stderr`, `answered` and `given_answered` are None where the item records are gone."""
+    """A model's score on some families; what only the item records tell is None where those are gone."""
 
     score: float
     n: int
@@ -69,3 +72,74 @@ def standard_error(values: list[float]) -> float | None:
         return None
     mean = sum(values) / len(values)
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+
+
+def families(evidence: Evidence) -> Section | None:
+    """Skill apart from format, on the report items; None where those were not scored."""
+    blocks: list[Block] = []
+    for name in evidence.benchmarks:
+        models = list(dict.fromkeys((BASELINE, evidence.champion or BASELINE)))
+        report = {model: found for model in models if (found := evidence.result(model, name, Part.REPORT))}
+        selection = [found for model in models if (found := evidence.result(model, name, Part.SELECTION))]
+        if not report or not selection:
+            continue
+        unseen = unseen_families(report.values(), selection)
+        blocks += [*_seen_and_unseen(name, report, unseen), _by_family(name, report, unseen)]
+    if not blocks:
+        return None
+    return Section("families", "Skill apart from format", tuple(blocks))
+
+
+def _seen_and_unseen(name: str, report: dict[str, EvalResult], unseen: frozenset[str]) -> list[Block]:
+    if not unseen:
+        return [Paragraph(f"Every family of questions of {name} occurs among the selection items too.")]
+    everything = frozenset(family for result in report.values() for family in result.categories)
+    rows = []
+    for label, chosen in (("seen families", everything - unseen), ("unseen families", unseen)):
+        for model, result in report.items():
+            share = share_of(result, chosen)
+            if share is not None:
+                rows.append((label, model, *_share_cells(share)))
+    names = ", ".join(sorted(unseen))
+    return [
+        Paragraph(
+            f"Some families of questions occur only among the report items ({names}): "
+            "they had no say in choosing the champion. "
+            "A gain on the seen families may be the form of the answer, or formulas met in training; "
+            "a gain on the unseen ones tells how far it carries over."
+        ),
+        Grid(
+            f"{name}, report items: families that also occur in selection, and families that do not",
+            ("families", "model", "score", "n", "answered", "given answered"),
+            tuple(rows),
+            (2, 3, 4, 5),
+        ),
+    ]
+
+
+def _share_cells(share: Share) -> tuple[str, str, str, str]:
+    score = percent(share.score) if share.stderr is None else plus_minus(share.score, share.stderr)
+    rates = [NONE if rate is None else percent(rate) for rate in (share.answered, share.given_answered)]
+    return score, str(share.n), rates[0], rates[1]
+
+
+def _by_family(name: str, report: dict[str, EvalResult], unseen: frozenset[str]) -> Grid:
+    rows = []
+    for family in sorted(
+        {family for result in report.values() for family in result.categories}, key=lambda f: (f in unseen, f)
+    ):
+        entries = [result.categories.get(family) for result in report.values()]
+        cells = [percent(entry.score) if entry else NONE for entry in entries]
+        known = [entry for entry in entries if entry]
+        change = signed(known[1].score - known[0].score) if len(known) == 2 else NONE
+        rows.append(
+            (
+                family,
+                "unseen" if family in unseen else "seen",
+                str(known[0].n),
+                *cells,
+                *([change] if len(report) == 2 else []),
+            )
+        )
+    head = ("family", "in selection", "n", *report, *(["points"] if len(report) == 2 else []))
+    return Grid(f"{name}, report items, by family", head, tuple(rows), tuple(range(2, len(head))))

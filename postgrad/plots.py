@@ -69,9 +69,15 @@ def score_plot(bars: Sequence[Bar]) -> str:
         axes.plot([100 * bar.score], [row], marker=marker, markersize=7, color=colour, linestyle="none")
         # above its point, where it meets neither the frame nor another interval
         axes.annotate(
-            f"{100 * bar.score:.1f}", (100 * bar.score, row), xytext=(0, 6), textcoords="offset points",
-            ha="center", va="bottom", color=INK, fontsize=9,
-        )  # fmt: skip
+            f"{100 * bar.score:.1f}",
+            (100 * bar.score, row),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            color=INK,
+            fontsize=9,
+        )
     axes.set_yticks(range(len(bars)), [f"{bar.label}, {bar.group}" for bar in bars])
     axes.set_ylim(len(bars) - 0.5, -0.8)
     axes.set_xlim(-2, 102)

@@ -1,4 +1,4 @@
-"""The sections of a report by which anyone can check it: recipe, data, consent, cost, certificate, how to do it again."""
+"""The sections of a report by which anyone can check it: recipe, data, consent, cost, certificate, commands."""
 
 from __future__ import annotations
 
@@ -13,14 +13,24 @@ from typing import Any
 
 from postgrad.blocks import Block, Bullets, Code, Facts, Grid, Paragraph, Section
 from postgrad.evidence import Evidence, read_lines
-from postgrad.sections import NONE
-from postgrad.units import dollars, duration, percent
+from postgrad.units import NONE, dollars, duration, percent
 from shared_memory.records import MICRO_USD, DatasetRecord, Decision, Job, Purpose, Recipe
 
 PACKAGES = (
-    "postgrad", "torch", "transformers", "trl", "peft", "inspect-ai", "datasets", "tokenizers", "accelerate", "langgraph",
-    "huggingface-hub", "polars", "trackio",
-)  # fmt: skip
+    "postgrad",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "inspect-ai",
+    "datasets",
+    "tokenizers",
+    "accelerate",
+    "langgraph",
+    "huggingface-hub",
+    "polars",
+    "trackio",
+)
 """Whose versions a result may depend on."""
 
 ROLE_OF = {
@@ -37,7 +47,15 @@ def recipe(evidence: Evidence) -> Section:
         return Section("recipe", "Recipe and findings", (Paragraph("No recipe was chosen."),))
     blocks: list[Block] = []
     for entry in evidence.recipes.values():
-        blocks.append(Facts((("Recipe", f"{entry.id}: {settings_of(entry)}"), ("Reason", entry.reason or NONE), ("Source", entry.source or NONE))))
+        blocks.append(
+            Facts(
+                (
+                    ("Recipe", f"{entry.id}: {settings_of(entry)}"),
+                    ("Reason", entry.reason or NONE),
+                    ("Source", entry.source or NONE),
+                )
+            )
+        )
     used = tuple((experiment.id, settings_of(experiment.recipe)) for experiment in evidence.experiments.values())
     if used:
         blocks.append(Grid("The recipe as each experiment ran it", ("experiment", "settings"), used))
@@ -52,7 +70,8 @@ def settings_of(entry: Recipe) -> str:
     lora = entry.lora
     what = f"LoRA r{lora.r} α{lora.alpha} dropout {lora.dropout:g} on {lora.target_modules}" if lora else "all weights"
     return (
-        f"{entry.method.upper()}, {what}; learning rate {entry.learning_rate:g} ({entry.lr_scheduler}, warm-up {entry.warmup_ratio:g}); "
+        f"{entry.method.upper()}, {what}; learning rate {entry.learning_rate:g} "
+        f"({entry.lr_scheduler}, warm-up {entry.warmup_ratio:g}); "
         f"{entry.epochs} epoch{'s' if entry.epochs > 1 else ''} in all; batch {entry.batch} in micro-batches of {entry.micro_batch}; "
         f"at most {entry.max_length} tokens a row; packing {'on' if entry.packing else 'off'}"
     )
@@ -94,11 +113,16 @@ def consent(evidence: Evidence) -> str:
     if not approved:
         return "No job was approved."
     mode = f"approved by policy (--approve {evidence.goal.run.approve})"
-    if by_policy == len(approved):
-        return f"No person approved the jobs of this run: all {len(approved)} were {mode}." if by_policy > 1 else f"The one job was {mode}, not by a person."
-    if by_policy:
-        return f"A person approved {len(approved) - by_policy} jobs; {by_policy} were {mode}."
-    return f"A person approved all {len(approved)} jobs." if len(approved) > 1 else "A person approved the one job."
+    by_person = len(approved) - by_policy
+    if not by_policy:
+        return f"A person approved all {by_person} jobs." if by_person > 1 else "A person approved the one job."
+    if not by_person:
+        return (
+            f"No person approved the jobs of this run: all {by_policy} were {mode}."
+            if by_policy > 1
+            else f"The one job was {mode}, not by a person."
+        )
+    return f"Jobs approved by a person: {by_person}; {mode}: {by_policy}."
 
 
 def approvals(evidence: Evidence) -> Section:
@@ -136,7 +160,8 @@ def _reach(decision: Decision) -> str:
     if not decision.approved:
         return NONE
     reach = decision.envelope
-    return f"{dollars(reach.max_usd_micro / MICRO_USD)}, {reach.max_hours:.1f} h, {reach.attempts} attempt{'s' if reach.attempts > 1 else ''}"
+    attempts = f"{reach.attempts} attempts" if reach.attempts > 1 else "1 attempt"
+    return f"{dollars(reach.max_usd_micro / MICRO_USD)}, {reach.max_hours:.1f} h, {attempts}"
 
 
 def cost(evidence: Evidence) -> Section:
@@ -158,11 +183,20 @@ def cost(evidence: Evidence) -> Section:
     jobs = list(evidence.jobs.values())
     names = dict.fromkeys((*(ROLE_OF[job.purpose] for job in jobs), *roles))
     if names:
-        by_role = tuple(_role_row(name, [job for job in jobs if ROLE_OF[job.purpose] == name], roles.get(name, 0)) for name in names)
+        by_role = tuple(
+            _role_row(name, [job for job in jobs if ROLE_OF[job.purpose] == name], roles.get(name, 0)) for name in names
+        )
         blocks.append(Grid("By role", ("role", "jobs", "time in jobs", "cost"), by_role, (1, 2, 3)))
     if jobs:
         by_job = tuple(
-            (f"{job.purpose.value} of {job.experiment}", str(job.attempt), job.state.value, duration(job.seconds), dollars(job.usd_micro / MICRO_USD), job.key[:12])
+            (
+                f"{job.purpose.value} of {job.experiment}",
+                str(job.attempt),
+                job.state.value,
+                duration(job.seconds),
+                dollars(job.usd_micro / MICRO_USD),
+                job.key[:12],
+            )
             for job in jobs
         )
         blocks.append(Grid("By job", ("job", "attempt", "state", "time", "cost", "key"), by_job, (1, 3, 4)))
@@ -197,7 +231,11 @@ def reproduce(evidence: Evidence) -> Section:
     for job in evidence.jobs.values():
         script = _script(evidence, job)
         if script is not None:
-            commands += ["", f"# {job.purpose.value} of {job.experiment}", f"cd {shlex.quote(str(script.parent))} && python {shlex.quote(script.name)} --config config.json"]
+            commands += [
+                "",
+                f"# {job.purpose.value} of {job.experiment}",
+                f"cd {shlex.quote(str(script.parent))} && python {shlex.quote(script.name)} --config config.json",
+            ]
     digests = {result.settings_digest: f"{result.benchmark}" for result in evidence.results.values()}
     seeds = sorted({result.seed for result in evidence.results.values()} | {evidence.goal.run.seed})
     rows = [

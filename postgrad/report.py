@@ -12,12 +12,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from postgrad import provenance, sections
+from postgrad import families, provenance, sections
 from postgrad.answer import ENDED_EARLY, answer, claim_of, improved
 from postgrad.evidence import Evidence, gather
 from postgrad.summary import summary_of
-from postgrad.units import duration, one_line, p_value, percent, printable, signed
+from postgrad.units import dollars, duration, one_line, p_value, percent, printable, signed
 from shared_memory.database import Database
+from shared_memory.records import MICRO_USD, Record
 from shared_memory.redaction import redact_plain
 from shared_memory.run_paths import write_atomically
 from shared_memory.settings import Settings
@@ -31,7 +32,9 @@ _LINK = re.compile(r"(?P<url>https?://[^\s<>\"']*[^\s<>\"'.,;:)\]])|\barXiv[ :](
 
 
 def write_report(settings: Settings, db: Database, run_id: str) -> Path:
-    """Write report.html, report.md and report.json into the run's folder, whatever the run has got to; returns the HTML's path.
+    """Write report.html, report.md and report.json into the run's folder, and return the HTML's path.
+
+    It works for a run that failed or has only begun: the report then says what is missing.
 
     Raises BadInput for an unknown run, OSError where the folder cannot be written.
     """
@@ -55,7 +58,7 @@ def _page(evidence: Evidence, summary: Mapping[str, Any]) -> dict[str, Any]:
     all_sections = (
         sections.question(evidence),
         sections.scores(evidence),
-        sections.families(evidence),
+        families.families(evidence),
         sections.experiments(evidence),
         provenance.recipe(evidence),
         provenance.data(evidence),
@@ -68,7 +71,8 @@ def _page(evidence: Evidence, summary: Mapping[str, Any]) -> dict[str, Any]:
     page = {
         "title": text if len(text) <= TITLE_LENGTH else f"{text[:TITLE_LENGTH].rsplit(' ', 1)[0]} …",
         "run_id": row.run_id,
-        "when": f"started {provenance.moment(row.started)}{ended}, {duration(row.active_seconds)} of work, {sections.spent_so_far(evidence)} spent",
+        "when": f"started {provenance.moment(row.started)}{ended}, {duration(row.active_seconds)} of work, "
+        f"{dollars(evidence.spend.usd_micro / MICRO_USD)} spent",
         "answer": answer(summary),
         "improved": improved(summary),
         "claim": _claim(summary),
@@ -101,7 +105,7 @@ def _claim(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _data(evidence: Evidence, summary: Mapping[str, Any]) -> dict[str, Any]:
     """report.json: the summary, the report's sentences, and every record they stand on."""
-    kinds = {
+    kinds: dict[str, Mapping[str, Record]] = {
         "findings": evidence.findings,
         "recipes": evidence.recipes,
         "datasets": evidence.datasets,
@@ -134,22 +138,26 @@ def _printable(value: Any) -> Any:
 
 
 def _html() -> Environment:
-    environment = _environment(autoescape=True)
+    environment = _environment()
     environment.filters["linked"] = linked
     return environment
 
 
 def _markdown() -> Environment:
     """Markdown escapes by itself: HTML's escapes would be read as text in code, and do nothing about `|` and `[`."""
-    environment = _environment(autoescape=False)
+    environment = _environment()
     environment.finalize = escape_markdown
     environment.filters["verbatim"] = Markup
     return environment
 
 
-def _environment(autoescape: bool) -> Environment:
+def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
@@ -158,14 +166,17 @@ def linked(text: str) -> Markup:
     pieces, end = [], 0
     for match in _LINK.finditer(text):
         target = match["url"] or f"https://arxiv.org/abs/{match['paper']}"
-        pieces += [escape(text[end : match.start()]), Markup('<a href="{}" rel="noreferrer">{}</a>').format(target, match[0])]
+        pieces += [
+            escape(text[end : match.start()]),
+            Markup('<a href="{}" rel="noreferrer">{}</a>').format(target, match[0]),
+        ]
         end = match.end()
     return Markup("").join([*pieces, escape(text[end:])])
 
 
 def escape_markdown(value: Any) -> Any:
-    """Text as one line of Markdown that shows it as it is: no HTML, table cells, links, images or emphasis of its own."""
+    """Text as one line of Markdown that shows it as it is: no HTML, cells, links, images or emphasis of its own."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     shown = re.sub(r"([\\`*\[\]|])", r"\\\1", " ".join(value.split()))
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", shown)
+    return Markup(re.sub(r"<(?=[A-Za-z/!?])", "&lt;", shown))  # noqa: S704 – escaped for Markdown, just above

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 
-_UNPRINTABLE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+NONE = "–"
+"""Stands in a cell that has no figure."""
+
+_UNPRINTABLE = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 """Escape sequences, control characters (tab and newline apart) and marks that reorder text."""
 
 
@@ -40,6 +45,11 @@ def percent(fraction: float) -> str:
 def signed(fraction: float) -> str:
     """A difference of two scores in points, with its sign: `+70.0`, `−3.1`."""
     return f"{100 * fraction:+.1f}".replace("-", "−")
+
+
+def plus_minus(score: float, stderr: float) -> str:
+    """A score with its standard error, in per cent."""
+    return f"{100 * score:.1f} ± {100 * stderr:.1f} %"
 
 
 def p_value(p: float) -> str:

@@ -27,6 +27,7 @@ from shared_memory.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
+    from langgraph.types import Interrupt
 
     from graph.context import Context
 
@@ -105,7 +106,7 @@ class Driver:
                 snapshot = graph.get_state(config)
                 if not snapshot.interrupts:
                     return self._runs.get(self._run_id)
-                feed = self._answered(snapshot.interrupts[0].value, decide)
+                feed = self._answered(snapshot.interrupts[0], decide)
                 if feed is None:
                     return self._runs.get(self._run_id)
 
@@ -118,8 +119,9 @@ class Driver:
         if not snapshot.created_at:
             return row.goal
         if snapshot.interrupts:
-            return Command(resume=row.answer) if row.answer is not None else None
-        if not snapshot.next:
+            return _resume(snapshot.interrupts[0], row.answer) if row.answer is not None else None
+        # `snapshot.next` leaves out a task that is done but whose step was not: only without any task is a run over.
+        if not snapshot.tasks:
             state = snapshot.values
             fresh = {"halt": "", "error": "", "given_up": [], "pending": [], "finished": []}
             return Command(goto="router", update={**fresh, "reopened": state["reopened"] + 1, **_reopened(state)})
@@ -170,10 +172,9 @@ class Driver:
             stop.set()
             thread.join()
 
-    def _answered(self, request: dict[str, Any], decide: Decide | None) -> Any:
+    def _answered(self, interrupt: Interrupt, decide: Decide | None) -> Any:
         """The command that answers a gate, or None where nobody does: then the run waits."""
-        from langgraph.types import Command
-
+        request = interrupt.value
         self._runs.put_request(self._run_id, request)
         answer = decide(request["requests"]) if decide else None
         if answer is None:
@@ -182,7 +183,7 @@ class Driver:
             self._write({"kind": "status", "status": "waiting", "text": waits})
             return None
         self._runs.put_answer(self._run_id, answer)
-        return Command(resume=answer)
+        return _resume(interrupt, answer)
 
     def _parked(self) -> RunRow:
         text = f"parked; running jobs go on by themselves, `postgrad resume {self._run_id}` takes them up again"
@@ -209,6 +210,13 @@ class Driver:
             stream.write(json.dumps(event, ensure_ascii=False) + "\n")
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _resume(interrupt: Interrupt, answer: dict[str, Any]) -> Any:
+    """The answer addressed to its interrupt: LangGraph takes a bare empty dict for an answer to nothing."""
+    from langgraph.types import Command
+
+    return Command(resume={interrupt.id: answer})
 
 
 def _reopened(state: dict[str, Any]) -> dict[str, Any]:

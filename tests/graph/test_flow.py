@@ -35,3 +35,132 @@ def test_a_run_goes_from_the_baseline_to_a_proven_improvement(make_goal: MakeGoa
     assert summary["champion"]["improvement"]["physics"]["ci_low"] > 0
     assert (Path(summary["champion"]["model"]) / "README.md").exists()
     assert Path(summary["report"]).exists()
+
+
+def test_every_job_stops_at_the_gate_and_is_asked_once(make_goal: MakeGoal, settings: Settings) -> None:
+    asked: list[list[str]] = []
+
+    def decide(requests: list[dict[str, object]]) -> dict[str, object]:
+        asked.append([str(request["purpose"]) for request in requests])
+        assert all(request["script_text"] and request["config"] for request in requests)
+        return approve_all(requests)
+
+    summary = postgrad.run(make_goal(approve="ask"), decide=decide)
+
+    assert summary["outcome"] == "improved"
+    assert asked == [
+        ["evaluation"], ["generation"], ["training"], ["evaluation"], ["training"], ["evaluation"], ["merge"], ["evaluation"],
+    ]  # fmt: skip
+    decisions = Ledger(Database.open(settings.database), summary["run_id"]).decisions()
+    assert [decision.by for decision in decisions] == ["person"] * 8
+
+
+def test_without_an_answer_the_run_waits_and_nothing_was_started(make_goal: MakeGoal, settings: Settings) -> None:
+    summary = postgrad.run(make_goal(approve="ask"))
+
+    assert summary["status"] == "waiting"
+    assert not list(settings.run_paths(summary["run_id"]).jobs.glob("*"))
+
+    resumed = postgrad.resume(summary["run_id"], decide=approve_all)
+    assert resumed["outcome"] == "improved"
+
+
+def test_paid_approval_asks_for_nothing_that_is_free_and_stays_here(make_goal: MakeGoal, settings: Settings) -> None:
+    summary = postgrad.run(make_goal(approve="paid", experiments=1))
+
+    assert summary["status"] == "succeeded"
+    decisions = Ledger(Database.open(settings.database), summary["run_id"]).decisions()
+    assert {decision.by for decision in decisions} == {"policy"}
+
+
+def test_a_rejected_training_ends_the_run_with_the_reason(make_goal: MakeGoal, settings: Settings) -> None:
+    def decide(requests: list[dict[str, object]]) -> dict[str, object]:
+        training = requests[0]["purpose"] == "training"
+        return {str(requests[0]["digest"]): {"approved": not training, "reason": "too hot" if training else ""}}
+
+    summary = postgrad.run(make_goal(approve="ask"), decide=decide)
+
+    assert summary["status"] == "cancelled"
+    assert summary["champion"]["experiment"] == "baseline"
+    assert summary["experiments"][0]["verdict"] == "crash"
+    error = json.loads(settings.run_paths(summary["run_id"]).report_json.read_text())["error"]
+    assert "rejected: too hot" in error
+
+
+def test_an_edited_job_is_checked_and_asked_again_under_its_new_digest(make_goal: MakeGoal, settings: Settings) -> None:
+    seen: list[tuple[str, float]] = []
+
+    def decide(requests: list[dict[str, object]]) -> dict[str, object]:
+        request = requests[0]
+        digest, config = str(request["digest"]), dict(request["config"])  # type: ignore[call-overload]
+        if request["purpose"] == "training" and request["experiment"] == "e1":
+            seen.append((digest, config["learning_rate"]))
+            if config["learning_rate"] == 1e-3:
+                return {digest: {"edit": {"config": {**config, "learning_rate": 5e-4}}}}
+        return approve_all(requests)
+
+    summary = postgrad.run(make_goal(approve="ask", experiments=1), decide=decide)
+
+    assert summary["status"] == "succeeded"
+    assert [rate for _, rate in seen] == [1e-3, 5e-4]
+    assert seen[0][0] != seen[1][0]
+    (folder,) = {path.parent for path in settings.run_paths(summary["run_id"]).jobs.glob("*/train.py")}
+    assert json.loads((folder / "config.json").read_text())["learning_rate"] == 5e-4
+
+
+def test_a_crashed_training_fails_the_run_with_its_cause_and_can_be_resumed(
+    make_goal: MakeGoal, settings: Settings, recipe: SetRecipe
+) -> None:
+    recipe(learning_rate=2.0)
+    summary = postgrad.run(make_goal(experiments=1))
+
+    assert summary["status"] == "failed"
+    report = json.loads(settings.run_paths(summary["run_id"]).report_json.read_text())
+    assert "loss is nan at step 1" in report["error"]
+
+    again = postgrad.resume(summary["run_id"])
+    assert again["status"] == "failed"
+    actions = Ledger(Database.open(settings.database), summary["run_id"]).actions()
+    assert [a.attempt for a in actions if a.purpose == "training"] == [1, 2]
+    assert [a.attempt for a in actions if a.purpose == "evaluation"] == [1], "the baseline is not measured twice"
+
+
+def test_a_cap_on_jobs_ends_the_run_over_budget_with_the_best_model_delivered(
+    make_goal: MakeGoal, settings: Settings
+) -> None:
+    summary = postgrad.run(make_goal(jobs=7, experiments=5))
+
+    assert summary["status"] == "over_budget"
+    assert summary["champion"]["experiment"] == "e1"
+    assert summary["outcome"] == "improved"
+    assert len(Ledger(Database.open(settings.database), summary["run_id"]).actions()) <= 7
+
+
+def test_a_cap_too_small_for_the_baseline_delivers_nothing_and_says_so(make_goal: MakeGoal) -> None:
+    summary = postgrad.run(make_goal(jobs=1))
+
+    assert summary["status"] == "over_budget"
+    assert summary["experiments"] == []
+    assert summary["champion"]["experiment"] == "baseline"
+
+
+def test_a_run_out_of_time_stops_its_job_and_reports(make_goal: MakeGoal, recipe: SetRecipe) -> None:
+    recipe(learning_rate=20.0)
+    summary = postgrad.run(make_goal(hours=20 / 3600))
+
+    assert summary["status"] == "timed_out"
+    assert summary["champion"]["experiment"] == "baseline"
+
+
+def test_an_unknown_option_names_the_known_ones(make_goal: MakeGoal) -> None:
+    with pytest.raises(postgrad.PostgradError, match="no option of a run"):
+        postgrad.run(make_goal(), budget=3)
+
+
+def test_stream_tells_the_moves_in_order(make_goal: MakeGoal, settings: Settings) -> None:
+    events = list(postgrad.stream(make_goal(experiments=1)))
+
+    moves = [event["move"] for event in events if event["kind"] == "move"]
+    assert moves == ["baseline", "research", "data", "data", "draft", "candidate", "deliver", "confirm", "stop"]
+    assert events[-1]["kind"] == "status"
+    assert events[-1]["status"] == "succeeded"

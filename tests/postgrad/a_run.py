@@ -67,18 +67,32 @@ class ARun:
     def decide(self, spec: JobSpec, by: str = "policy", approved: bool = True) -> None:
         """A decision at the gate, with its event."""
         Ledger(self.db, self.run_id).decide(
-            Decision(spec_digest=spec.digest, approved=approved, by=by, reason="" if approved else "too long",
-                     envelope=Envelope(max_hours=1.0))
-        )  # fmt: skip
-        event = {"kind": "gate", "at": 1.0, "by": by,
-                 "requests": [{"digest": spec.digest, "title": spec.title, "approved": approved}]}  # fmt: skip
+            Decision(
+                spec_digest=spec.digest,
+                approved=approved,
+                by=by,
+                reason="" if approved else "too long",
+                envelope=Envelope(max_hours=1.0),
+            )
+        )
+        event = {
+            "kind": "gate",
+            "at": 1.0,
+            "by": by,
+            "requests": [{"digest": spec.digest, "title": spec.title, "approved": approved}],
+        }
         with self.paths.events.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(event) + "\n")
 
     def job(
-        self, purpose: Purpose, experiment: str, seconds: float = 40.0, error: str = "", by: str = "policy",
+        self,
+        purpose: Purpose,
+        experiment: str,
+        seconds: float = 40.0,
+        error: str = "",
+        by: str = "policy",
         result: dict[str, object] | None = None,
-    ) -> Job:  # fmt: skip
+    ) -> Job:
         """A finished job, approved, reserved and settled."""
         spec = a_spec(purpose, experiment)
         self.decide(spec, by)
@@ -90,9 +104,17 @@ class ARun:
         (folder / "out").mkdir(parents=True)
         (folder / spec.script).write_text("print()\n")
         job = Job(
-            key=action.key, spec_digest=spec.digest, purpose=purpose, experiment=experiment, folder=str(folder), seconds=seconds,
-            state=JobState.FAILED if error else JobState.SUCCEEDED, exit_code=1 if error else 0, error=error, result=result or {},
-        )  # fmt: skip
+            key=action.key,
+            spec_digest=spec.digest,
+            purpose=purpose,
+            experiment=experiment,
+            folder=str(folder),
+            seconds=seconds,
+            state=JobState.FAILED if error else JobState.SUCCEEDED,
+            exit_code=1 if error else 0,
+            error=error,
+            result=result or {},
+        )
         ledger.finished(action.key, job)
         budget.settle(action.key, 0)
         self.journal.put(job)
@@ -107,9 +129,19 @@ class ARun:
         for number in range(n):
             right = draw.random() < rate
             rows.append(
-                {"id": f"q{number}", "part": part.value, "category": names[number % len(names)], "epoch": 0, "score": int(right),
-                 "answered": right or draw.random() < answered, "truncated": False, "answer": "A", "output": QUESTION, "output_tokens": 9}
-            )  # fmt: skip
+                {
+                    "id": f"q{number}",
+                    "part": part.value,
+                    "category": names[number % len(names)],
+                    "epoch": 0,
+                    "score": int(right),
+                    "answered": right or draw.random() < answered,
+                    "truncated": False,
+                    "answer": "A",
+                    "output": QUESTION,
+                    "output_tokens": 9,
+                }
+            )
         items = Path(job.folder) / "out" / "items.jsonl"
         items.write_text("".join(json.dumps(row) + "\n" for row in rows))
         mean = sum(row["score"] for row in rows) / n
@@ -119,73 +151,144 @@ class ARun:
             own = [row["score"] for row in rows if row["category"] == name]
             categories[name] = CategoryScore(score=sum(own) / len(own), n=len(own))
         result = EvalResult(
-            experiment=experiment, benchmark="physics", part=part, score=mean, stderr=math.sqrt(mean * (1 - mean) / n), n=n,
-            answered=said / n, accuracy_given_answered=mean * n / said if said else 0.0, truncated=0.0, categories=categories,
-            settings_digest="5e" * 32, items=str(items), job=job.key, seconds=41.0,
-        )  # fmt: skip
+            experiment=experiment,
+            benchmark="physics",
+            part=part,
+            score=mean,
+            stderr=math.sqrt(mean * (1 - mean) / n),
+            n=n,
+            answered=said / n,
+            accuracy_given_answered=mean * n / said if said else 0.0,
+            truncated=0.0,
+            categories=categories,
+            settings_digest="5e" * 32,
+            items=str(items),
+            job=job.key,
+            seconds=41.0,
+        )
         self.journal.put(result)
         return result
 
     def prepare(self) -> Recipe:
         """Findings, a recipe and a data set."""
         recipe = Recipe(
-            id="lora-small", learning_rate=1e-3, batch=16, micro_batch=16, findings=("f-lora",),
-            reason="small models take LoRA on all linear layers at a high learning rate", source="arXiv 2603.08640, § 4",
-        )  # fmt: skip
-        self.journal.put(Finding(id="f-lora", claim="LoRA equals full fine-tuning at 67 % of the compute | <b>if tuned</b>",
-                                 source="https://thinkingmachines.ai/blog/lora/", confidence="high"))  # fmt: skip
+            id="lora-small",
+            learning_rate=1e-3,
+            batch=16,
+            micro_batch=16,
+            findings=("f-lora",),
+            reason="small models take LoRA on all linear layers at a high learning rate",
+            source="arXiv 2603.08640, § 4",
+        )
+        self.journal.put(
+            Finding(
+                id="f-lora",
+                claim="LoRA equals full fine-tuning at 67 % of the compute | <b>if tuned</b>",
+                source="https://thinkingmachines.ai/blog/lora/",
+                confidence="high",
+            )
+        )
         self.journal.put(recipe)
         self.job(Purpose.GENERATION, "data", seconds=1.2)
         self.journal.put(
             DatasetRecord(
-                id="d1", source="examples/quickstart/questions.py --part train --rows 480 --seed 1", path=str(self.paths.data / "d1.jsonl"),
-                digest="ab" * 32, rows=462, licence="Apache-2.0", contamination={"physics": 0.0},
-                steps=(Step(name="convert", rows_in=480, rows_out=480), Step(name="dedup", rows_in=480, rows_out=470, note="exact"),
-                       Step(name="decontaminate", rows_in=470, rows_out=462)),
+                id="d1",
+                source="examples/quickstart/questions.py --part train --rows 480 --seed 1",
+                path=str(self.paths.data / "d1.jsonl"),
+                digest="ab" * 32,
+                rows=462,
+                licence="Apache-2.0",
+                contamination={"physics": 0.0},
+                steps=(
+                    Step(name="convert", rows_in=480, rows_out=480),
+                    Step(name="dedup", rows_in=480, rows_out=470, note="exact"),
+                    Step(name="decontaminate", rows_in=470, rows_out=462),
+                ),
                 findings=("info: letters, 0 rows; balanced",),
             )
-        )  # fmt: skip
+        )
         return recipe
 
-    def train(self, name: str, parent: str, recipe: Recipe, verdict: Verdict | None, change: str, loss: float) -> Experiment:
+    def train(
+        self, name: str, parent: str, recipe: Recipe, verdict: Verdict | None, change: str, loss: float
+    ) -> Experiment:
         job = self.job(Purpose.TRAINING, name, seconds=212.0)
         steps = 30
         metrics = [{"step": step, "loss": loss * math.exp(-2.5 * step / steps) + 0.05} for step in range(1, steps + 1)]
-        (Path(job.folder) / "out" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics) + '{"step": 31, "lo')
+        (Path(job.folder) / "out" / "metrics.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in metrics) + '{"step": 31, "lo'
+        )
         experiment = Experiment(
-            id=name, parent=parent, change=change, why="one change at a time tells what it was worth", recipe=recipe, dataset="d1",
-            status="evaluated" if verdict else "trained", verdict=verdict, model=f"{job.folder}/out/adapter", jobs=(job.key,),
-            train={"train_loss": metrics[-1]["loss"], "steps": steps, "tokens_per_second": 2210.4, "peak_memory_gib": 4.1, "seconds": 212.0},
-        )  # fmt: skip
+            id=name,
+            parent=parent,
+            change=change,
+            why="one change at a time tells what it was worth",
+            recipe=recipe,
+            dataset="d1",
+            status="evaluated" if verdict else "trained",
+            verdict=verdict,
+            model=f"{job.folder}/out/adapter",
+            jobs=(job.key,),
+            train={
+                "train_loss": metrics[-1]["loss"],
+                "steps": steps,
+                "tokens_per_second": 2210.4,
+                "peak_memory_gib": 4.1,
+                "seconds": 212.0,
+            },
+        )
         self.journal.put(experiment)
         return experiment
 
     def compare(self, name: str, delta: float, low: float, high: float, p: float) -> None:
         self.journal.put(
-            ComparisonResult(benchmark="physics", experiment=name, delta=delta, ci_low=low, ci_high=high, p_value=p, n=120)
+            ComparisonResult(
+                benchmark="physics", experiment=name, delta=delta, ci_low=low, ci_high=high, p_value=p, n=120
+            )
         )
         self.journal.note("champion", "champion", {"experiment": name, "model": str(self.paths.model / "merged")})
-        self.journal.note("integrity", "integrity", {"benchmarks": {"physics": "cd" * 32}, "settings": ["5e" * 32],
-                                                     "training_data": {"d1": {"sha256": "ab" * 32, "contamination": {"physics": 0.0}}}})  # fmt: skip
+        self.journal.note(
+            "integrity",
+            "integrity",
+            {
+                "benchmarks": {"physics": "cd" * 32},
+                "settings": ["5e" * 32],
+                "training_data": {"d1": {"sha256": "ab" * 32, "contamination": {"physics": 0.0}}},
+            },
+        )
 
 
 def a_spec(purpose: Purpose, experiment: str) -> JobSpec:
     script = {"training": "train.py", "merge": "merge.py", "generation": "questions.py"}.get(purpose, "evaluate.py")
     return JobSpec(
-        purpose=purpose, experiment=experiment, title=f"{purpose.value} of {experiment}, as shown at the gate", script=script,
-        files={script: "0" * 64}, config={"seed": 0, "for": experiment}, timeout_seconds=3600,
+        purpose=purpose,
+        experiment=experiment,
+        title=f"{purpose.value} of {experiment}, as shown at the gate",
+        script=script,
+        files={script: "0" * 64},
+        config={"seed": 0, "for": experiment},
+        timeout_seconds=3600,
         estimate=Estimate(hours=0.1, usd_micro=0, memory_gib=4.0, basis="measured before"),
-    )  # fmt: skip
+    )
 
 
-def new_run(home: Path, run_id: str = "20261121-teach-physics-a3f9", text: str = "Teach SmolLM2-135M-Instruct to answer four-choice physics questions") -> ARun:
+def new_run(
+    home: Path,
+    run_id: str = "20261121-teach-physics-a3f9",
+    text: str = "Teach SmolLM2-135M-Instruct to answer four-choice physics questions",
+) -> ARun:
     settings = load_settings({"POSTGRAD_HOME": str(home)})
     db = Database.open(settings.database)
     goal = parse_goal(
-        {"text": text, "base_model": "/models/smollm2", "benchmark": [{"path": "physics.jsonl", "target": 0.8}],
-         "limits": {"usd": 0.0, "hours": 1.0}, "run": {"approve": "auto"}},
+        {
+            "text": text,
+            "base_model": "/models/smollm2",
+            "benchmark": [{"path": "physics.jsonl", "target": 0.8}],
+            "limits": {"usd": 0.0, "hours": 1.0},
+            "run": {"approve": "auto"},
+        },
         folder=home,
-    )  # fmt: skip
+    )
     Runs(db).create(run_id, goal, started=time.time() - 600)
     Runs(db).add_active_seconds(run_id, 590.0)
     run = ARun(settings, db, run_id, goal)
@@ -194,7 +297,11 @@ def new_run(home: Path, run_id: str = "20261121-teach-physics-a3f9", text: str =
 
 
 def baseline(run: ARun) -> ARun:
-    run.journal.note("base_model", "base_model", {"name": "smollm2", "folder": "/models/smollm2", "revision": "", "parameters": 134_515_008})
+    run.journal.note(
+        "base_model",
+        "base_model",
+        {"name": "smollm2", "folder": "/models/smollm2", "revision": "", "parameters": 134_515_008},
+    )
     run.score("baseline", Part.SELECTION, 0.02, 0.03, n=100)
     return run
 
@@ -205,7 +312,14 @@ def finished_run(home: Path, delta: float = 0.7, low: float = 0.615, high: float
     recipe = run.prepare()
     run.train("e1", "baseline", recipe, Verdict.KEEP, "LoRA r16, lr 1e-3, 1 epoch", loss=1.6)
     run.score("e1", Part.SELECTION, 0.39, 0.97, n=100)
-    run.train("e2", "e1", recipe.model_copy(update={"epochs": 2}), Verdict.KEEP, "another epoch from e1's checkpoint", loss=0.4)
+    run.train(
+        "e2",
+        "e1",
+        recipe.model_copy(update={"epochs": 2}),
+        Verdict.KEEP,
+        "another epoch from e1's checkpoint",
+        loss=0.4,
+    )
     run.score("e2", Part.SELECTION, 0.74, 1.0, n=100)
     run.score("baseline", Part.REPORT, 0.02, 0.03)
     run.score("e2", Part.REPORT, 0.02 + delta, 0.99)

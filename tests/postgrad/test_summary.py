@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from postgrad.answer import answer, improved
+from postgrad.summary import summarise, summarise_all
+from shared_memory.errors import BadInput
+from shared_memory.records import Part, Verdict
+from shared_memory.runs import Outcome, RunStatus
+from tests.postgrad.a_run import SECRET, ARun, baseline, finished_run, new_run
+
+
+def test_a_summary_has_the_shape_that_scripts_rely_on(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    summary = summarise(run.settings, run.db, run.run_id)
+    assert json.loads(json.dumps(summary)) == summary
+    assert {
+        "run_id",
+        "status",
+        "outcome",
+        "goal",
+        "baseline",
+        "champion",
+        "experiments",
+        "spent",
+        "integrity",
+        "report",
+    } <= set(summary)
+    assert (summary["status"], summary["outcome"]) == ("succeeded", "improved")
+    assert summary["baseline"]["physics"].keys() == {"score", "stderr", "n", "part"}
+    assert summary["champion"].keys() == {"experiment", "score", "improvement", "model"}
+    assert {"delta", "ci_low", "ci_high", "p_value"} <= summary["champion"]["improvement"]["physics"].keys()
+    assert [(e["id"], e["parent"], e["verdict"]) for e in summary["experiments"]] == [
+        ("e1", "baseline", "keep"),
+        ("e2", "e1", "keep"),
+    ]
+    assert summary["spent"].keys() == {"usd", "llm_tokens", "hours", "jobs", "by_role"}
+    assert summary["spent"]["by_role"] == {"evaluator": 0.0, "data_engineer": 0.0, "trainer": 0.0}
+    assert summary["goal"]["base_model"] == "/models/smollm2"
+
+
+def test_baseline_and_champion_are_shown_on_the_same_part(tmp_path: Path) -> None:
+    run = baseline(new_run(tmp_path))
+    run.score("baseline", Part.REPORT, 0.02, 0.03)
+    recipe = run.prepare()
+    run.train("e1", "baseline", recipe, Verdict.KEEP, "LoRA", loss=1.6)
+    run.score("e1", Part.SELECTION, 0.4, 0.9, n=100)
+    run.journal.note("champion", "champion", {"experiment": "e1", "model": "/somewhere"})
+    summary = summarise(run.settings, run.db, run.run_id)
+    assert summary["baseline"]["physics"]["part"] == summary["champion"]["score"]["physics"]["part"] == "selection"
+    run.score("e1", Part.REPORT, 0.4, 0.9)
+    summary = summarise(run.settings, run.db, run.run_id)
+    assert summary["baseline"]["physics"]["part"] == summary["champion"]["score"]["physics"]["part"] == "report"
+
+
+def test_a_run_that_has_only_begun_can_be_summarised(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    summary = summarise(run.settings, run.db, run.run_id)
+    assert summary["baseline"] == summary["champion"] == summary["integrity"] == {}
+    assert summary["experiments"] == []
+    assert summary["report"] == ""
+    assert answer(summary) == "No improvement has been shown so far: the base model has not been scored."
+
+
+def test_the_baseline_is_the_champion_where_nothing_is_better(tmp_path: Path) -> None:
+    run = baseline(new_run(tmp_path))
+    run.train("e1", "baseline", run.prepare(), Verdict.DISCARD, "LoRA", loss=1.6)
+    run.score("e1", Part.SELECTION, 0.0, 0.9, n=100)
+    run.ended(RunStatus.SUCCEEDED, Outcome.NO_IMPROVEMENT)
+    summary = summarise(run.settings, run.db, run.run_id)
+    assert summary["champion"]["experiment"] == "baseline"
+    assert summary["champion"]["model"] == "/models/smollm2"
+    assert answer(summary).startswith("No improvement was shown: the one experiment did not score above the base model")
+
+
+def test_an_experiment_that_is_ahead_but_not_saved_is_no_champion(tmp_path: Path) -> None:
+    run = baseline(new_run(tmp_path))
+    run.train("e1", "baseline", run.prepare(), Verdict.KEEP, "LoRA", loss=1.6)
+    run.score("e1", Part.SELECTION, 0.4, 0.9, n=100)
+    assert summarise(run.settings, run.db, run.run_id)["champion"] == {}
+
+
+@pytest.mark.parametrize(
+    ("delta", "low", "high", "words"),
+    [
+        (0.05, -0.03, 0.13, "the interval includes no difference"),
+        (0.05, 0.0, 0.1, "the interval includes no difference"),
+        (-0.1, -0.15, -0.05, "scores below the base model"),
+    ],
+)
+def test_a_difference_that_proves_nothing_is_not_called_a_win(
+    tmp_path: Path, delta: float, low: float, high: float, words: str
+) -> None:
+    run = finished_run(tmp_path, delta=max(delta, 0.0), low=low, high=high, p=0.2)
+    run.compare("e2", delta, low, high, 0.2)
+    summary = summarise(run.settings, run.db, run.run_id)
+    assert not improved(summary)
+    assert answer(summary).startswith("No improvement was shown")
+    assert words in answer(summary)
+
+
+def test_a_win_is_stated_with_its_interval(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    summary = summarise(run.settings, run.db, run.run_id)
+    assert improved(summary)
+    assert answer(summary).startswith("Improved: on the report items of physics, e2 scores ")
+    assert "95 % interval +61.5 to +78.5, p < 0.001" in answer(summary)
+
+
+def test_a_secret_in_a_goal_does_not_reach_the_summary(tmp_path: Path) -> None:
+    run = new_run(tmp_path, text=f"use {SECRET}")
+    assert SECRET not in json.dumps([summarise(run.settings, run.db, run.run_id), summarise_all(run.settings, run.db)])
+
+
+def test_all_runs_are_listed_newest_first(tmp_path: Path) -> None:
+    first: ARun = new_run(tmp_path, "20261120-first-aaaa")
+    new_run(tmp_path, "20261121-second-bbbb")
+    rows = summarise_all(first.settings, first.db)
+    assert [row["run_id"] for row in rows] == ["20261121-second-bbbb", "20261120-first-aaaa"]
+    assert {"run_id", "status", "outcome", "text", "started", "spent"} <= rows[0].keys()
+    assert rows[0]["spent"]["hours"] == pytest.approx(590 / 3600)
+
+
+def test_an_unknown_run_is_named(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    with pytest.raises(BadInput, match="there is no run `nothing`"):
+        summarise(run.settings, run.db, "nothing")
