@@ -26,10 +26,10 @@ from agents.jobs.base import JobRunner, read_events
 from graph.context import Context, Desk
 from graph.gates import gate
 from graph.state import JobsState, Plain, jobs_update
-from shared_memory.errors import BudgetSpent, PostgradError
+from shared_memory.errors import BudgetSpent
 from shared_memory.goal import Goal
 from shared_memory.ledger import ActionState
-from shared_memory.records import Decision, Envelope, Job, JobSpec, JobState, Purpose, submission_key
+from shared_memory.records import REJECTED, Decision, Envelope, Job, JobSpec, JobState, Purpose, submission_key
 
 WATCH_SECONDS = 60.0
 """A watch slice ends after so long even when nothing changed, so that its progress is checkpointed."""
@@ -72,7 +72,7 @@ def fault_of(spec: JobSpec, desk: Desk) -> str:
         return f"{absent[0]} is not installed; pip install 'postgrad[train,eval]', then resume"
     for key in ("model", "adapter"):
         folder = spec.config.get(key)
-        if isinstance(folder, str) and os.path.isabs(folder) and not Path(folder).is_dir():
+        if isinstance(folder, str) and Path(folder).is_absolute() and not Path(folder).is_dir():
             return f"its {key} folder {folder} does not exist"
     return ""
 
@@ -92,7 +92,7 @@ def admit(state: JobsState, runtime: Runtime[Context]) -> Plain:
         if said["approved"]:
             pending.append(spec)
         else:
-            finished.append(_refused(spec, JobState.CANCELLED, f"rejected: {said['reason'] or 'no reason given'}"))
+            finished.append(_refused(spec, JobState.CANCELLED, f"{REJECTED}{said['reason'] or 'no reason given'}"))
     _tell_decisions(desk, specs_of(state), state["answers"])
     return jobs_update(pending=pending, finished=finished, answers={"edited": {}} if edited else {})
 

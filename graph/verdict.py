@@ -19,6 +19,7 @@ from graph.state import Plain, RunState, update
 from shared_memory.errors import PostgradError
 from shared_memory.goal import Goal
 from shared_memory.records import (
+    REJECTED,
     ComparisonResult,
     DatasetRecord,
     EvalResult,
@@ -52,13 +53,17 @@ def verdict(state: RunState, runtime: Runtime[Context]) -> Plain:
 
 def _after_failure(job: Job, state: RunState, desk: Desk) -> Plain:
     """A failed attempt is data: an experiment that crashed, a move of the end that is given up, or the run's halt."""
-    rejected = job.error.startswith("rejected: ")
+    rejected = job.error.startswith(REJECTED)
     if job.purpose is Purpose.TRAINING:
-        experiment = training.finish_training(routing.experiments_of(state)[job.experiment], job)
+        experiments = routing.experiments_of(state)
+        experiment = training.finish_training(experiments[job.experiment], job)
         _file(experiment, desk)
-        desk.emit("verdict", experiment=experiment.id, verdict="crash", text=f"{experiment.id} has no model: {job.error}")
-        halts = rejected or state.get("halt")
-        return update(experiments={experiment.id: experiment}, **({} if not halts else _halt(state, job, rejected)))
+        text = f"{experiment.id} has no model: {job.error}"
+        desk.emit("verdict", experiment=experiment.id, verdict=experiment.verdict, text=text)
+        # A refused child leaves its siblings to go on with; a refused first experiment leaves nothing.
+        nothing_left = rejected and not any(other.status == "evaluated" for other in experiments.values())
+        halt = _halt(state, job, rejected) if nothing_left or state.get("halt") else {}
+        return update(experiments={experiment.id: experiment}, **halt)
     move = Move(state["move"])
     if move in (Move.DELIVER, Move.CONFIRM):
         desk.emit("note", text=f"{move.value} did not work: {job.error}")

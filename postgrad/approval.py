@@ -170,7 +170,7 @@ class ApprovalPrompt:
         self._terminal.print(Rule(Text(f"{request['purpose']} {request['experiment']} · {count}"), align="left"))
         self._say(one_line(request["title"]), "bold")
         facts = Table.grid(padding=(0, 2))
-        lines = request["script_text"].count("\n") + 1
+        lines = len(request["script_text"].splitlines())
         others = ", ".join(one_line(name) for name in request["files"] if name != request["script"])
         rows = {
             "time": f"about {duration(3600 * estimate['hours'])}, stopped after {duration(request['timeout_seconds'])}",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.evaluator.statistics import summarise
 from postgrad.answer import BASELINE
 from postgrad.blocks import Block, Grid, Paragraph, Section
 from postgrad.evidence import Evidence, read_lines
@@ -56,22 +56,15 @@ def _measured(result: EvalResult, families: frozenset[str]) -> Share | None:
     if not scores:
         return None
     means = [sum(values) / len(values) for values in scores.values()]
+    score, stderr, n = summarise(means)
     answered = [float(row["score"]) for row in rows if row.get("answered")]
     return Share(
-        score=sum(means) / len(means),
-        n=len(means),
-        stderr=standard_error(means),
+        score=score,
+        n=n,
+        stderr=stderr if n > 1 else None,
         answered=len(answered) / len(rows),
         given_answered=sum(answered) / len(answered) if answered else None,
     )
-
-
-def standard_error(values: list[float]) -> float | None:
-    """Of the mean of independent values: s / √n [Miller, arXiv 2411.00640]; None below two."""
-    if len(values) < 2:
-        return None
-    mean = sum(values) / len(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
 
 
 def families(evidence: Evidence) -> Section | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from postgrad.blocks import Block, Bullets, Code, Facts, Grid, Paragraph, Section
 from postgrad.evidence import Evidence, read_lines
-from postgrad.units import NONE, dollars, duration, percent
+from postgrad.units import NONE, dollars, duration, one_line, percent
 from shared_memory.records import MICRO_USD, DatasetRecord, Decision, Job, Purpose, Recipe
 
 PACKAGES = (
@@ -72,7 +72,8 @@ def settings_of(entry: Recipe) -> str:
     return (
         f"{entry.method.upper()}, {what}; learning rate {entry.learning_rate:g} "
         f"({entry.lr_scheduler}, warm-up {entry.warmup_ratio:g}); "
-        f"{entry.epochs} epoch{'s' if entry.epochs > 1 else ''} in all; batch {entry.batch} in micro-batches of {entry.micro_batch}; "
+        f"{entry.epochs} epoch{'s' if entry.epochs > 1 else ''} in all; "
+        f"batch {entry.batch} in micro-batches of {entry.micro_batch}; "
         f"at most {entry.max_length} tokens a row; packing {'on' if entry.packing else 'off'}"
     )
 
@@ -127,7 +128,7 @@ def consent(evidence: Evidence) -> str:
 
 def approvals(evidence: Evidence) -> Section:
     """Every decision, with what it was about and how far it reached."""
-    titles = dict(_titles(evidence))
+    titles = titles_of(evidence)
     rows = tuple(
         (
             titles.get(decision.spec_digest, "a job that was not run"),
@@ -146,14 +147,13 @@ def approvals(evidence: Evidence) -> Section:
     return Section("approvals", "Who approved what", tuple(blocks))
 
 
-def _titles(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Spec digest → what it is called: by purpose, and better by the title that was shown at the gate."""
-    for action in evidence.actions:
-        yield action.spec_digest, f"{action.purpose.value} of {action.experiment}"
+def titles_of(evidence: Evidence) -> dict[str, str]:
+    """Spec digest → what the job is called: by its purpose, and better by the title that was shown at the gate."""
+    titles = {action.spec_digest: f"{action.purpose.value} of {action.experiment}" for action in evidence.actions}
     for event in read_lines(evidence.paths.events):
         if event.get("kind") == "gate":
-            for request in event.get("requests", ()):
-                yield str(request.get("digest")), str(request.get("title"))
+            titles |= {str(entry.get("digest")): str(entry.get("title")) for entry in event.get("requests", ())}
+    return titles
 
 
 def _reach(decision: Decision) -> str:
@@ -180,7 +180,7 @@ def cost(evidence: Evidence) -> Section:
         )
     ]
     roles = {role.replace("_", " "): usd for role, usd in spend.by_role.items()}
-    jobs = list(evidence.jobs.values())
+    jobs, titles = list(evidence.jobs.values()), titles_of(evidence)
     names = dict.fromkeys((*(ROLE_OF[job.purpose] for job in jobs), *roles))
     if names:
         by_role = tuple(
@@ -190,7 +190,7 @@ def cost(evidence: Evidence) -> Section:
     if jobs:
         by_job = tuple(
             (
-                f"{job.purpose.value} of {job.experiment}",
+                titles.get(job.spec_digest, job.purpose.value),
                 str(job.attempt),
                 job.state.value,
                 duration(job.seconds),
@@ -227,13 +227,14 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 def reproduce(evidence: Evidence) -> Section:
     """The commands, seeds, versions and digests that give this result again."""
+    titles = titles_of(evidence)
     commands = ["# the whole run", f"postgrad run {shlex.quote(str(evidence.paths.goal))}"]
     for job in evidence.jobs.values():
         script = _script(evidence, job)
         if script is not None:
             commands += [
                 "",
-                f"# {job.purpose.value} of {job.experiment}",
+                f"# {one_line(titles.get(job.spec_digest, job.purpose.value))}",
                 f"cd {shlex.quote(str(script.parent))} && python {shlex.quote(script.name)} --config config.json",
             ]
     digests = {result.settings_digest: f"{result.benchmark}" for result in evidence.results.values()}

@@ -18,7 +18,7 @@ def question(evidence: Evidence) -> Section:
     goal, limits = evidence.goal, evidence.goal.limits
     model = goal.base_model or NONE
     if evidence.base_model.get("parameters"):
-        model += f" ({evidence.base_model['parameters'] / 1e6:,.0f} M parameters)"
+        model += f" ({_count(evidence.base_model['parameters'])} parameters)"
     revision = evidence.base_model.get("revision") or goal.revision
     targets = [
         f"{entry.id}{f' (target {percent(entry.target)})' if entry.target is not None else ''}"
@@ -225,3 +225,11 @@ def failures(evidence: Evidence) -> Section:
 
 def _number(value: object, form: str) -> str:
     return format(value, form) if isinstance(value, int | float) else NONE
+
+
+def _count(number: int) -> str:
+    """A number of weights as people say it: `135 M`, `1.7 B`."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return str(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,4 +26,8 @@ def serve(port: int, browser: bool) -> int:
         config = Path(folder) / "langgraph.json"
         config.write_text(json.dumps({"dependencies": ["."], "graphs": {"postgrad": f"{graph.build.__file__}:graph"}}))
         command = [sys.executable, "-m", "langgraph_cli", "dev", "--config", str(config), "--port", str(port), "--no-reload"]
-        return subprocess.run(command if browser else [*command, "--no-browser"], cwd=folder).returncode
+        return subprocess.run(
+            command if browser else [*command, "--no-browser"],
+            cwd=folder,
+            env={**os.environ, "LANGGRAPH_CLI_NO_ANALYTICS": "1"},  # nothing leaves the machine unasked
+        ).returncode

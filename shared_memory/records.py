@@ -178,6 +178,10 @@ class JobState(StrEnum):
         return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
+REJECTED = "rejected: "
+"""How the `error` of a job begins that a person refused; the reason follows."""
+
+
 class Job(Record):
     """One attempt at a JobSpec."""
 

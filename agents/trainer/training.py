@@ -13,7 +13,7 @@ from agents.trainer.footprint import CHARACTERS_PER_TOKEN, timeout_seconds, trai
 from agents.trainer.proposal import TrainingProposal
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
-from shared_memory.records import DatasetRecord, Experiment, Job, JobSpec, JobState, Purpose, Verdict
+from shared_memory.records import REJECTED, DatasetRecord, Experiment, Job, JobSpec, JobState, Purpose, Verdict
 from shared_memory.run_paths import RunPaths
 
 SCRIPT = Path(__file__).parent / "scripts" / "train.py"
@@ -94,10 +94,12 @@ def training_job(
 
 def finish_training(experiment: Experiment, job: Job) -> Experiment:
     """What became of an experiment: trained, or crashed with the cause."""
-    jobs = (*(key for key in experiment.jobs if key != job.key), job.key)
+    keys = [*experiment.jobs, job.key] if job.key else experiment.jobs
+    jobs = tuple(dict.fromkeys(keys))
     if job.state is not JobState.SUCCEEDED:
+        verdict = Verdict.DISCARD if job.error.startswith(REJECTED) else Verdict.CRASH
         return experiment.model_copy(
-            update={"status": "crashed", "verdict": Verdict.CRASH, "error": job.error, "jobs": jobs}
+            update={"status": "crashed", "verdict": verdict, "error": job.error, "jobs": jobs}
         )
     model = Path(job.folder) / str(job.result["model"])
     return experiment.model_copy(

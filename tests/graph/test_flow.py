@@ -82,9 +82,21 @@ def test_a_rejected_training_ends_the_run_with_the_reason(make_goal: MakeGoal, s
 
     assert summary["status"] == "cancelled"
     assert summary["champion"]["experiment"] == "baseline"
-    assert summary["experiments"][0]["verdict"] == "crash"
+    assert summary["experiments"][0]["verdict"] == "discard"
     error = json.loads(settings.run_paths(summary["run_id"]).report_json.read_text())["error"]
     assert "rejected: too hot" in error
+
+
+def test_a_rejected_child_leaves_its_parent_the_champion(make_goal: MakeGoal) -> None:
+    def decide(requests: list[dict[str, object]]) -> dict[str, object]:
+        second = requests[0]["purpose"] == "training" and requests[0]["experiment"] == "e2"
+        return {str(requests[0]["digest"]): {"approved": not second}}
+
+    summary = postgrad.run(make_goal(approve="ask"), decide=decide)
+
+    assert summary["status"] == "succeeded"
+    assert summary["champion"]["experiment"] == "e1"
+    assert summary["outcome"] == "improved"
 
 
 def test_an_edited_job_is_checked_and_asked_again_under_its_new_digest(make_goal: MakeGoal, settings: Settings) -> None:

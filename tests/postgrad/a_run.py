@@ -8,6 +8,7 @@ import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from shared_memory.budget import Budget
 from shared_memory.database import Database
@@ -125,7 +126,7 @@ class ARun:
         job = self.job(Purpose.EVALUATION, f"{experiment}-{part}")
         names = SEEN + (UNSEEN if part is Part.REPORT else ())
         draw = random.Random(7)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for number in range(n):
             right = draw.random() < rate
             rows.append(

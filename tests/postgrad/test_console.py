@@ -192,7 +192,7 @@ def test_a_request_shows_what_a_person_needs_to_decide() -> None:
         "at worst $2.50",
         "measured on e0",
         "local (cpu)",
-        "train.py, 3 lines; with data.jsonl",
+        "train.py, 2 lines; with data.jsonl",
         "config.learning_rate",
         "0.001",
         '{"r": 16}',

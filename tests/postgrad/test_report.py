@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postgrad.families import share_of, standard_error
+from postgrad.families import share_of
 from postgrad.report import escape_markdown, linked, write_report
 from shared_memory.records import Experiment, Part, Purpose, Verdict
 from shared_memory.runs import Outcome, RunStatus
@@ -241,11 +241,6 @@ def test_unseen_families_are_measured_from_the_item_records(tmp_path: Path) -> N
     assert without is not None
     assert without.score == pytest.approx(share.score)
     assert without.stderr is None
-
-
-def test_the_standard_error_of_a_mean() -> None:
-    assert standard_error([0.0, 1.0, 0.0, 1.0]) == pytest.approx((1 / 3 / 4) ** 0.5)
-    assert standard_error([1.0]) is None
 
 
 def test_only_web_addresses_and_arxiv_numbers_become_links() -> None:

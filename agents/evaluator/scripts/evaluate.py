@@ -1,0 +1,421 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["inspect-ai>=0.3.285", "torch>=2.6", "transformers>=5.0", "peft>=0.18"]
+# ///
+"""Evaluates a language model on multiple-choice items with inspect-ai's own solver and scorer.
+
+    python evaluate.py --config config.json
+
+    {"model": folder or Hub id, "items": "items.jsonl", "revision": null, "adapter": null, "template": "gpqa",
+     "max_tokens": 256, "batch_size": 16, "epochs": 1, "seed": 0, "dtype": "auto"}
+
+`model` and `items` are required. A line of the items file: {"id", "question", "choices", "answer": "A", "category",
+"part"}; choices are shown in the order given. Decoding is greedy, so epochs and seed change nothing but the number of
+lines. dtype "auto" is the checkpoint's own on an accelerator; on a CPU it is bfloat16 where the processor calculates in
+it, and float32 elsewhere.
+
+Prints a progress event every few seconds and {"result": ...} at the end; writes out/items.jsonl (one line an item and
+epoch) and inspect's own log to out/inspect. Exit 2: the config, the model or the items cannot be used as they are.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import sys
+import time
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from inspect_ai.log import EvalLog, EvalSample
+    from inspect_ai.model import Model
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TEMPLATES = ("gpqa",)
+"""gpqa: `multiple_choice(cot=True)` and `choice()`, as inspect-evals scores GPQA."""
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+PROGRESS_SECONDS = 2.0
+OUT = Path("out")
+
+
+class Refused(Exception):
+    """The job cannot be done as it was given; the message ends with the next move."""
+
+
+@dataclass(frozen=True)
+class Config:
+    model: str
+    items: str
+    revision: str | None = None
+    adapter: str | None = None
+    template: str = "gpqa"
+    max_tokens: int = 256
+    batch_size: int = 16
+    epochs: int = 1
+    seed: int = 0
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    tokens: int
+    """Tokens generated, the one that ends the turn included."""
+    prompt_tokens: int
+    truncated: bool
+    """The token limit was met before the model ended its turn."""
+
+
+def read_config(path: Path) -> Config:
+    """Raises Refused for anything that is not exactly the documented settings."""
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise Refused(f"cannot read the config {path}: {e}; give a JSON file") from e
+    if not isinstance(given, dict):
+        raise Refused(f"{path} is not a JSON object; see the example at the top of this script")
+    known = {field.name: field for field in fields(Config)}
+    for key in given.keys() - known.keys():
+        near = difflib.get_close_matches(key, known, 1)
+        raise Refused(f"unknown key {key!r} in {path}; " + (f"did you mean {near[0]!r}?" if near else "remove it"))
+    missing = [name for name, field in known.items() if field.default is MISSING and name not in given]
+    if missing:
+        raise Refused(f"{path} lacks {', '.join(missing)}; add it")
+    types = typing.get_type_hints(Config)
+    for key, value in given.items():
+        if not isinstance(value, types[key]) or isinstance(value, bool):
+            raise Refused(f"{key} is {value!r} in {path}; give a value of type {known[key].type}")
+    config = Config(**given)
+    for name in ("max_tokens", "batch_size", "epochs"):
+        if getattr(config, name) < 1:
+            raise Refused(f"{name} is {getattr(config, name)}; give at least 1")
+    for name, allowed in (("template", TEMPLATES), ("dtype", DTYPES)):
+        if getattr(config, name) not in allowed:
+            raise Refused(f"{name} is {getattr(config, name)!r}; choose {' or '.join(allowed)}")
+    return config
+
+
+def read_items(path: Path) -> list[dict[str, Any]]:
+    """The items in file order. Raises Refused with the line number for a row that cannot be scored."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as e:
+        raise Refused(f"cannot read the items {path}: {e}; give a JSONL file") from e
+    items: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            item = json.loads(line)
+            item = {key: item[key] for key in ("id", "question", "choices", "answer", "category", "part")}
+            letters = [chr(ord("A") + i) for i in range(len(set(item["choices"])))]
+            usable = len(letters) == len(item["choices"]) >= 2 and item["answer"] in letters
+        except (ValueError, KeyError, TypeError) as e:
+            raise Refused(f"{path}, line {number} is not an item ({e!r}); see the top of this script") from e
+        if not usable:
+            raise Refused(f"{path}, line {number}: choices must be distinct and the answer a letter of one; correct it")
+        items.append(item)
+    if len({item["id"] for item in items}) < len(items) or not items:
+        raise Refused(f"{path} {'has an id twice' if items else 'is empty'}; give every item an id of its own")
+    return items
+
+
+def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The model on its device with the adapter merged in, and the model's own tokenizer. Raises Refused."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+        model = AutoModelForCausalLM.from_pretrained(config.model, revision=config.revision, dtype="auto")
+        if config.adapter:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, config.adapter).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as e:
+        reason = " ".join(str(e).split())[:300]
+        raise Refused(f"cannot load {config.adapter or config.model} ({reason}); give a folder or a Hub id") from e
+    if not tokenizer.chat_template:
+        raise Refused(f"{config.model} has no chat template; choose an instruct model or add chat_template.jinja")
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    native = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if config.dtype != "auto":
+        model.to(getattr(torch, config.dtype))
+    elif device == "cpu":
+        model.to(torch.bfloat16 if native else torch.float32)
+    return model.to(device).eval(), tokenizer
+
+
+class GreedyDecoder:
+    """Continues prompts greedily, many at a time; prompts of similar length share a batch.
+
+    Rows leave their batch as soon as they end, and what all prompts of a batch begin with is read once: with short
+    answers, long templates and a few stragglers that is several times faster than `generate`, token for token the same.
+    Both need a cache of plain full attention; other models (sliding windows, state spaces) go through `generate`.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        config: Config,
+        report: Callable[[int, int], None],
+    ) -> None:
+        """`report` is called with (prompts answered, tokens generated) as decoding goes on."""
+        from transformers import DynamicCache, GenerationConfig
+        from transformers.cache_utils import DynamicLayer
+
+        self.model, self.tokenizer, self.report = model, tokenizer, report
+        self.max_tokens, self.batch_size = config.max_tokens, config.batch_size
+        ends = model.generation_config.eos_token_id if model.generation_config else None
+        self.ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
+        # Only these: a repetition penalty or temperature that a checkpoint brings along is not plain greedy decoding.
+        model.generation_config = GenerationConfig(eos_token_id=sorted(self.ends), pad_token_id=tokenizer.pad_token_id)
+        self.plain_cache = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+        self.answered = self.tokens = 0
+
+    def __call__(self, prompts: Sequence[str]) -> list[Answer]:
+        """One answer a prompt, in order. Raises Refused when prompt and answer exceed the model's context."""
+        import torch
+
+        encoded = {prompt: self.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts}
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        longest = max(map(len, encoded.values())) + self.max_tokens
+        if context and longest > context:
+            raise Refused(f"the longest item needs {longest} tokens, the model reads {context}; lower max_tokens")
+        ordered = sorted(encoded, key=lambda prompt: len(encoded[prompt]))
+        outputs: dict[str, list[int]] = {}
+        with torch.inference_mode():
+            for start in range(0, len(ordered), self.batch_size):
+                batch = ordered[start : start + self.batch_size]
+                decode = self.decode if self.plain_cache else self.decode_with_generate
+                outputs |= zip(batch, decode([encoded[prompt] for prompt in batch]), strict=True)
+        return [self.answer(outputs[prompt], len(encoded[prompt])) for prompt in prompts]
+
+    def answer(self, tokens: list[int], prompt_tokens: int) -> Answer:
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Answer(str(text), len(tokens), prompt_tokens, truncated=tokens[-1] not in self.ends)
+
+    def padded(self, rows: list[list[int]]) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Token ids and attention mask, both (rows, longest), on the model's device."""
+        batch = self.tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(self.model.device)
+        return batch["input_ids"], batch["attention_mask"]
+
+    def decode(self, prompts: list[list[int]]) -> list[list[int]]:
+        """Generated ids a row, the ending one included. The batch shrinks as rows end."""
+        import torch
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=self.model.config)
+        shared = len(os.path.commonprefix([prompt[:-1] for prompt in prompts]))  # one token a row is left to read
+        if shared:
+            prefix = torch.tensor([prompts[0][:shared]], device=self.model.device)
+            self.model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache.batch_repeat_interleave(len(prompts))
+        ids, mask = self.padded([prompt[shared:] for prompt in prompts])
+        mask = torch.cat([mask.new_ones(len(prompts), shared), mask], dim=1)
+        positions = (mask.cumsum(1) - 1)[:, shared:]
+        outputs: list[list[int]] = [[] for _ in prompts]
+        live = list(range(len(prompts)))
+        for _ in range(self.max_tokens):
+            step = self.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+                logits_to_keep=1,
+            )  # fmt: skip
+            chosen = step.logits[:, -1].argmax(-1)
+            for row, token in zip(live, chosen.tolist(), strict=True):
+                outputs[row].append(token)
+            going = [i for i, row in enumerate(live) if outputs[row][-1] not in self.ends]
+            self.count(len(live) - len(going), len(live))
+            if len(going) < len(live):
+                live = [live[i] for i in going]
+                kept = torch.tensor(going, dtype=torch.long, device=ids.device)
+                chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
+                cache.batch_select_indices(kept)
+            if not live:
+                break
+            ids, positions = chosen[:, None], positions[:, -1:] + 1
+            mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
+        self.count(len(live), 0)
+        return outputs
+
+    def decode_with_generate(self, prompts: list[list[int]]) -> list[list[int]]:
+        ids, mask = self.padded(prompts)
+        generated = self.model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=self.max_tokens)  # type: ignore[operator]
+        outputs = []
+        for row in generated[:, ids.shape[1] :].tolist():
+            end = next((i for i, token in enumerate(row) if token in self.ends), len(row) - 1)
+            outputs.append(row[: end + 1])
+        self.count(len(outputs), sum(map(len, outputs)))
+        return outputs
+
+    def count(self, answered: int, tokens: int) -> None:
+        self.answered += answered
+        self.tokens += tokens
+        self.report(self.answered, self.tokens)
+
+
+class Progress:
+    """Prints how far decoding is, at most every `PROGRESS_SECONDS`."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.started, self.shown = steps, time.monotonic(), 0.0
+        self.seconds, self.tokens = 0.0, 0
+
+    def __call__(self, answered: int, tokens: int) -> None:
+        self.seconds, self.tokens = time.monotonic() - self.started, tokens
+        if self.seconds - self.shown >= PROGRESS_SECONDS or answered == self.steps:
+            self.shown = self.seconds
+            rate = round(self.tokens_per_second, 1)
+            event = {"step": answered, "steps": self.steps, "seconds": round(self.seconds, 1), "tokens_per_second": rate}
+            print(json.dumps(event), flush=True)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def gathering_model(name: str, decoder: GreedyDecoder, expected: int) -> "Model":
+    """An inspect model that collects `expected` chats, then decodes all at once: the batches never depend on timing."""
+    import anyio
+    from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelAPI, ModelOutput, ModelUsage
+    from inspect_ai.tool import ToolChoice, ToolInfo
+
+    class Gathering(ModelAPI):
+        def __init__(self) -> None:
+            super().__init__(name)
+            self.prompts: list[str] = []
+            self.answers: list[Answer] = []
+            self.all_answered = anyio.Event()
+
+        def max_connections(self) -> int:
+            return expected
+
+        async def generate(
+            self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+        ) -> ModelOutput:
+            chat = [{"role": message.role, "content": message.text} for message in input]
+            text = decoder.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            place = len(self.prompts)
+            self.prompts.append(str(text))
+            if len(self.prompts) == expected:
+                self.answers = await anyio.to_thread.run_sync(decoder, self.prompts)
+                self.all_answered.set()
+            await self.all_answered.wait()
+            answer = self.answers[place]
+            output = ModelOutput.from_content(name, answer.text, "max_tokens" if answer.truncated else "stop")
+            output.usage = ModelUsage(
+                input_tokens=answer.prompt_tokens,
+                output_tokens=answer.tokens,
+                total_tokens=answer.prompt_tokens + answer.tokens,
+            )
+            return output
+
+    return Model(Gathering(), GenerateConfig(max_tokens=decoder.max_tokens, max_connections=expected))
+
+
+def score(config: Config, items: list[dict[str, Any]], model: "Model") -> "EvalLog":
+    """inspect's log of the whole task, with a score for every item and epoch. Raises Refused when a sample failed."""
+    from inspect_ai import Epochs, Task
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.scorer import choice
+    from inspect_ai.solver import multiple_choice
+
+    samples = [
+        Sample(id=item["id"], input=item["question"], choices=item["choices"], target=item["answer"]) for item in items
+    ]
+    task = Task(
+        name=config.template,
+        dataset=MemoryDataset(samples),
+        solver=multiple_choice(cot=True),
+        scorer=choice(),
+        epochs=Epochs(config.epochs, "mean"),
+    )
+    count = len(items) * config.epochs
+    [log] = inspect_eval(
+        task, model=model, display="none", log_dir=str(OUT / "inspect"), log_realtime=False, log_level="error",
+        max_samples=count, ctl_server=False, acp_server=False, fail_on_error=True,
+    )  # fmt: skip
+    if log.status != "success" or len(log.samples or ()) != count:
+        reason = log.error.message if log.error else f"{len(log.samples or ())} of {count} items have a score"
+        raise Refused(f"the evaluation did not finish: {reason}; see {OUT / 'inspect'}")
+    return log
+
+
+def line(item: dict[str, Any], sample: "EvalSample") -> dict[str, Any]:
+    """What is kept of one answer. The score is inspect's: C (correct) counts 1, everything else 0."""
+    [mark] = (sample.scores or {}).values()
+    return {
+        "id": item["id"],
+        "part": item["part"],
+        "category": item["category"],
+        "epoch": sample.epoch,
+        "score": int(mark.value == "C"),
+        "answered": bool(mark.answer),
+        "truncated": sample.output.stop_reason == "max_tokens",
+        "answer": mark.answer or None,
+        "output": sample.output.completion,
+        "output_tokens": sample.output.usage.output_tokens if sample.output.usage else 0,
+    }
+
+
+def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Runs the job and returns its result. Raises Refused."""
+    started = time.monotonic()
+    prepare_environment(config)
+    print(f"loading {config.model}" + (f" with adapter {config.adapter}" if config.adapter else ""), flush=True)
+    import torch
+
+    torch.manual_seed(config.seed)
+    model, tokenizer = load(config)
+    progress = Progress(len(items))
+    decoder = GreedyDecoder(model, tokenizer, config, progress)
+    log = score(config, items, gathering_model(config.model, decoder, len(items) * config.epochs))
+    by_id = {item["id"]: item for item in items}
+    lines = [line(by_id[sample.id], sample) for sample in log.samples or ()]
+    with (OUT / "items.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+    means = {key: round(sum(row[key] for row in lines) / len(lines), 6) for key in ("score", "answered", "truncated")}
+    return {
+        "items": len(items),
+        **means,
+        "seconds": round(time.monotonic() - started, 1),
+        "tokens_per_second": round(progress.tokens_per_second, 1),
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def prepare_environment(config: Config) -> None:
+    """Must come before the heavy imports: keeps libraries from the network and from writing outside `out`."""
+    OUT.mkdir(exist_ok=True)
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["INSPECT_TRACE_FILE"] = str((OUT / "inspect.trace").resolve())
+    os.environ["XDG_DATA_HOME"] = str((OUT / "inspect").resolve())
+    os.environ["TQDM_DISABLE"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if Path(config.model).is_dir() and (not config.adapter or Path(config.adapter).is_dir()):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Evaluates a language model on multiple-choice items.")
+    parser.add_argument("--config", type=Path, default=Path("config.json"))
+    try:
+        config = read_config(parser.parse_args().config)
+        result = evaluate(config, read_items(Path(config.items)))
+    except Refused as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    print(json.dumps({"result": result}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Who is next: the router's choice from the state alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agents.brain import Move
+from graph import routing
+from graph.routing import Choice
+from graph.state import RunState
+from shared_memory.records import EvalResult, Experiment, Part, Recipe
+
+PLENTY = {"seconds_left": 1e6, "seconds_kept": 60.0, "jobs_left": 50, "cancelled": False}
+
+
+def result(name: str, part: str, score: float, n: int = 100) -> dict[str, Any]:
+    return EvalResult(
+        experiment=name, benchmark="b", part=Part(part), score=score, stderr=0.05, n=n, answered=1.0,
+        accuracy_given_answered=score, truncated=0.0, settings_digest="s", items="i", job="j", seconds=1.0,
+    ).plain()  # fmt: skip
+
+
+def experiment(name: str, status: str, parent: str = "baseline") -> dict[str, Any]:
+    return Experiment.model_validate(
+        {"id": name, "parent": parent, "change": "x", "recipe": Recipe(id="r").plain(), "dataset": "d1", "status": status}
+    ).plain()
+
+
+def state(**changes: Any) -> RunState:
+    """A run after its baseline, with recipe and data, and `scores` of evaluated experiments on the selection items."""
+    scores: dict[str, float] = changes.pop("scores", {})
+    limits = changes.pop("limits", {})
+    results = {"baseline/b/selection": result("baseline", "selection", 0.2)}
+    results |= {f"{name}/b/selection": result(name, "selection", score) for name, score in scores.items()}
+    base: dict[str, Any] = {
+        "goal": {"text": "t", "benchmark": [{"path": "/b.jsonl", "target": 0.9}], "limits": limits},
+        "stock": PLENTY,
+        "results": results,
+        "recipes": {"r": Recipe(id="r").plain()},
+        "datasets": {"d1": {}},
+        "experiments": {name: experiment(name, "evaluated") for name in scores},
+    }
+    return RunState(**(base | changes))  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (state(results={}), (Move.BASELINE, "")),
+        (state(recipes={}), (Move.RESEARCH, "")),
+        (state(datasets={}), (Move.DATA, "")),
+        (state(), (Move.DRAFT, "")),
+        (state(experiments={"e1": experiment("e1", "trained")}), (Move.CANDIDATE, "e1")),
+        (state(experiments={"e1": experiment("e1", "planned")}), (Move.DEBUG, "e1")),
+        (state(experiments={"e1": experiment("e1", "crashed")}), (Move.STOP, "")),
+        (state(scores={"e1": 0.5}), (Move.IMPROVE, "e1")),
+        (state(scores={"e1": 0.1}), (Move.STOP, "")),
+        (state(scores={"e1": 0.95}), (Move.DELIVER, "e1")),
+        (state(scores={"e1": 0.5, "e2": 0.4}), (Move.DELIVER, "e1")),
+        (state(scores={"e1": 0.5}, limits={"experiments": 1}), (Move.DELIVER, "e1")),
+        (state(scores={"e1": 0.95}, delivered="e1"), (Move.CONFIRM, "e1")),
+        (state(scores={"e1": 0.95}, delivered="e1", claims={"b": {"experiment": "e1"}}), (Move.STOP, "")),
+        (state(scores={"e1": 0.95}, delivered="e1", given_up=["confirm"]), (Move.STOP, "")),
+    ],
+)
+def test_the_next_move_follows_from_what_is_known(given: RunState, expected: tuple[Move, str]) -> None:
+    choice = routing.next_move(given)
+    assert (choice.move, choice.subject) == expected
+    assert choice.halt == ""
+
+
+@pytest.mark.parametrize("halt", ["cancelled", "failed"])
+def test_a_halted_run_delivers_its_incumbent_and_starts_no_job(halt: str) -> None:
+    given = state(scores={"e1": 0.5}, halt=halt)
+    assert routing.next_move(given) == Choice(Move.DELIVER, "e1")
+    assert routing.next_move(state(scores={"e1": 0.5}, halt=halt, delivered="e1")) == Choice(Move.STOP)
+
+
+def test_time_kept_back_cuts_the_search_before_it_is_used_up() -> None:
+    short = {**PLENTY, "seconds_left": 90.0, "seconds_kept": 100.0}
+    choice = routing.next_move(state(scores={"e1": 0.5}, stock=short))
+    assert (choice.move, choice.halt) == (Move.DELIVER, "timed_out")
+    after = state(scores={"e1": 0.5}, stock=short, halt="timed_out", delivered="e1")
+    assert routing.next_move(after) == Choice(Move.CONFIRM, "e1")
+
+
+def test_jobs_are_kept_back_for_saving_and_measuring_the_champion() -> None:
+    few = {**PLENTY, "jobs_left": routing.JOBS_OF_THE_END + 1}
+    choice = routing.next_move(state(scores={"e1": 0.5}, stock=few))
+    assert (choice.move, choice.halt) == (Move.DELIVER, "over_budget")
+
+
+def test_a_tie_goes_to_the_older_and_a_worse_score_never_replaces_the_incumbent() -> None:
+    assert routing.incumbent(state(scores={"e1": 0.5, "e2": 0.5})) == "e1"
+    assert routing.incumbent(state(scores={"e1": 0.5, "e2": 0.3})) == "e1"
+    assert routing.incumbent(state(scores={"e1": 0.2})) == "baseline"
+
+
+def test_a_score_on_few_items_is_believed_less() -> None:
+    assert routing.shrunken(0.6, 10, 0.2) < routing.shrunken(0.55, 200, 0.2)
