@@ -100,8 +100,8 @@ def _from_hub(name: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HFValidationError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -128,4 +128,6 @@ def _from_hub(name: str, revision: str) -> Path:
             f"{name} is not in the local cache and the Hub is out of reach; go online, or give base_model as a folder"
         ) from error
     except (HfHubHTTPError, OSError) as error:
-        raise BadInput(f"{name} could not be fetched ({str(error).splitlines()[0]}); try again, or give a folder") from error
+        raise BadInput(
+            f"{name} could not be fetched ({str(error).splitlines()[0]}); try again, or give a folder"
+        ) from error

@@ -118,5 +118,6 @@ def choose_brain(model: str, rules: Mapping[Role, Callable[[Brief], Proposal]]) 
     if model == "playbook":
         return Playbook(rules)
     raise Unavailable(
-        f"`{model}` cannot be the brain: this version runs on the built-in playbook only; set [brain] default = 'playbook'"
+        f"`{model}` cannot be the brain: this version runs on the built-in playbook only; "
+        "set [brain] default = 'playbook'"
     )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from shared_memory.records import Part, Record
 
-TEMPLATE = """Answer the following multiple choice question. The last line of your response should be of the following format: 'ANSWER: $LETTER' (without quotes) where LETTER is one of {letters}. Think step by step before answering.
-
-{question}
-
-{choices}"""
+TEMPLATE = (
+    "Answer the following multiple choice question. The last line of your response should be of the following format: "
+    "'ANSWER: $LETTER' (without quotes) where LETTER is one of {letters}. Think step by step before answering.\n\n"
+    "{question}\n\n{choices}"
+)
 """Byte for byte what inspect-ai's `multiple_choice(cot=True)` sends; kept here because importing it takes seconds."""
 
 LETTERS = "ABCD"

@@ -47,8 +47,7 @@ def measure(home: Path) -> dict[str, object]:
         while process.poll() is None:
             peak = max(peak, resident_gib(str(home), process.pid))
             time.sleep(SAMPLE_SECONDS)
-        assert process.stdout is not None
-        summary = json.loads(process.stdout.read() or "{}")
+        summary = json.loads((process.stdout.read() if process.stdout else "") or "{}")
     seconds = time.monotonic() - began
     baseline = next(iter(summary.get("baseline", {}).values()), {})
     score = next(iter(summary.get("champion", {}).get("score", {}).values()), {})
@@ -75,7 +74,9 @@ def resident_gib(home: str, root: int) -> float:
     total = 0
     for process in psutil.process_iter(["pid"]):
         try:
-            ours = process.pid == root or process.cwd().startswith(home) or process.environ().get("POSTGRAD_HOME") == home
+            ours = (
+                process.pid == root or process.cwd().startswith(home) or process.environ().get("POSTGRAD_HOME") == home
+            )
             total += process.memory_full_info().pss if ours else 0
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue

@@ -1,4 +1,4 @@
-"""The topology, on one screen. `builder` is compiled with our database by postgrad, `graph` is for LangGraph's server."""
+"""The topology, on one screen: postgrad compiles `builder` with its database, LangGraph's server loads `graph`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ def gate(state: JobsState, runtime: Runtime[Context]) -> Plain:
     specs = [JobSpec.model_validate(plain) for plain in state["pending"]]
     if goal.run.approve == "auto" or (goal.run.approve == "paid" and all(map(is_free, specs))):
         reason = f"approve = {goal.run.approve}"
-        return jobs_update(answers={spec.digest: {"approved": True, "by": "policy", "reason": reason} for spec in specs})
+        return jobs_update(
+            answers={spec.digest: {"approved": True, "by": "policy", "reason": reason} for spec in specs}
+        )
     desk = Desk.of(runtime)
     answer = interrupt({"kind": "jobs", "run_id": desk.run_id, "requests": [request(spec, desk) for spec in specs]})
     return jobs_update(answers=_understood(answer, specs))

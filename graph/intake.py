@@ -25,7 +25,9 @@ def check_goal(goal: Goal) -> tuple[BaseModel, dict[str, Benchmark]]:
         for part in Part:
             n = sum(item.part == part for item in benchmark.items)
             if n < SMALLEST_PART:
-                raise BadInput(f"benchmark {name} has {n} {part.value} items; give it at least {SMALLEST_PART} of each part")
+                raise BadInput(
+                    f"benchmark {name} has {n} {part.value} items; give it at least {SMALLEST_PART} of each part"
+                )
     for source in goal.data.train:
         if not Path(source).exists():
             raise BadInput(f"training data {source} does not exist; check [data] train")
@@ -44,7 +46,9 @@ def _refuse_what_is_not_there_yet(goal: Goal) -> None:
     if goal.run.on != "local":
         raise BadInput(f"jobs on `{goal.run.on}` are not in this version; use [run] on = 'local'")
     if goal.output.push_to:
-        raise BadInput("pushing to the Hub is not in this version; leave [output] push_to empty, and find the model in the run's folder")
+        raise BadInput(
+            "pushing to the Hub is not in this version; leave [output] push_to empty: the model is in the run's folder"
+        )
     brains = sorted({model for model in goal.brain.values() if model != "playbook"})
     if brains:
         raise BadInput(f"brain `{brains[0]}` is not in this version; use [brain] default = 'playbook'")

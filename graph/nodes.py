@@ -80,7 +80,9 @@ def router(state: RunState, runtime: Runtime[Context]) -> Plain:
     goal = routing.goal_of(state)
     stock = desk.stock(goal, _seconds_kept(state))
     cancelled = stock["cancelled"] and not state.get("halt")
-    halt, error = ("cancelled", "a person cancelled the run") if cancelled else (state.get("halt", ""), state.get("error", ""))
+    halt, error = (
+        ("cancelled", "a person cancelled the run") if cancelled else (state.get("halt", ""), state.get("error", ""))
+    )
     choice = routing.next_move(cast(RunState, {**state, "stock": stock, "halt": halt}))
     if choice.halt:
         halt, error = choice.halt, choice.why
@@ -178,7 +180,9 @@ def data_engineer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain
     ]
     dataset = data_engineer.prepare(proposal, benchmarks=texts, folder=desk.paths.data, seed=goal.run.seed)
     desk.journal.put(dataset, id=dataset.id)
-    dropped = ", ".join(f"{step.name} −{step.rows_in - step.rows_out}" for step in dataset.steps if step.rows_in > step.rows_out)
+    dropped = ", ".join(
+        f"{step.name} −{step.rows_in - step.rows_out}" for step in dataset.steps if step.rows_in > step.rows_out
+    )
     desk.emit("note", text=f"data set {dataset.id}: {dataset.rows} rows ({dropped or 'nothing dropped'})")
     return update(datasets={dataset.id: dataset}, pending=[])
 

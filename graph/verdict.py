@@ -112,7 +112,9 @@ def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal
     if move is Move.CONFIRM:
         changes |= _claim(name, job.experiment, after, desk)
     if move is Move.BASELINE:
-        scores = ", ".join(f"{result.part} {result.score:.3f} ± {result.stderr:.3f} (n={result.n})" for result in results)
+        scores = ", ".join(
+            f"{result.part} {result.score:.3f} ± {result.stderr:.3f} (n={result.n})" for result in results
+        )
         desk.emit("note", text=f"baseline on {name}: {scores}")
     return changes
 
@@ -127,7 +129,8 @@ def _judge(name: str, before: RunState, after: RunState, desk: Desk) -> Plain:
     )
     _file(experiment, desk)
     if result is not None and rival is not None:
-        text = f"{name} scores {result.score:.3f} ± {result.stderr:.3f} on the selection items; {old} had {rival.score:.3f}"
+        score = f"{result.score:.3f} ± {result.stderr:.3f}"
+        text = f"{name} scores {score} on the selection items; {old} had {rival.score:.3f}"
         desk.emit("verdict", experiment=name, verdict=experiment.verdict, text=text)
     return update(experiments={name: experiment})
 
@@ -138,7 +141,10 @@ def _claim(benchmark: str, name: str, state: RunState, desk: Desk) -> Plain:
     claimed = evaluation.claim(EvalResult.model_validate(pair[0]), EvalResult.model_validate(pair[1]))
     desk.journal.put(claimed, id=benchmark)
     interval = f"95 % interval {100 * claimed.ci_low:+.1f} to {100 * claimed.ci_high:+.1f}"
-    desk.emit("note", text=f"{benchmark}: {100 * claimed.delta:+.1f} points against the baseline on {claimed.n} report items ({interval})")
+    desk.emit(
+        "note",
+        text=f"{benchmark}: {100 * claimed.delta:+.1f} points on {claimed.n} report items against the baseline ({interval})",
+    )
     return update(claims={benchmark: claimed})
 
 
@@ -172,7 +178,10 @@ def status_of(state: RunState) -> tuple[RunStatus, str]:
     if crashed and not any(experiment.status == "evaluated" for experiment in experiments.values()):
         return RunStatus.FAILED, f"{crashed[-1].id} crashed: {crashed[-1].error}"
     if routing.gave_up(state, Move.CONFIRM):
-        return RunStatus.FAILED, "the champion is saved, but its last evaluation failed; `postgrad resume` tries it again"
+        return (
+            RunStatus.FAILED,
+            "the champion is saved, but its last evaluation failed; `postgrad resume` tries it again",
+        )
     return RunStatus.SUCCEEDED, ""
 
 

@@ -65,7 +65,11 @@ def resume(
     """
     settings = settings or load_settings()
     row = ready_to_go_on(settings, run_id)
-    return _drive(settings, row.run_id, decide, on_event) if row.status is not RunStatus.SUCCEEDED else summary(settings, row.run_id)
+    return (
+        _drive(settings, row.run_id, decide, on_event)
+        if row.status is not RunStatus.SUCCEEDED
+        else summary(settings, row.run_id)
+    )
 
 
 def stream(
@@ -74,14 +78,14 @@ def stream(
     """The same as `run`, as an iterator over its events (dicts with `at` and `kind`) while it works."""
     settings = settings or load_settings()
     run_id = open_run(as_goal(goal, **overrides), settings)
-    events: queue.Queue[Event | None | BaseException] = queue.Queue()
+    events: queue.Queue[Event | BaseException | None] = queue.Queue()
     driver = Driver(settings, run_id, events.put)
 
     def work() -> None:
         try:
             driver.drive(decide)
             events.put(None)
-        except BaseException as error:  # handed to the consumer, who raises it
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
             events.put(error)
 
     thread = threading.Thread(target=work, name="postgrad-stream", daemon=True)
@@ -121,7 +125,9 @@ def as_goal(goal: Goal | str | Path, **overrides: Any) -> Goal:
         elif key == "brain":
             table["brain"]["default"] = value
         else:
-            raise BadInput(f"`{key}` is no option of a run; known: {', '.join(sorted([*homes, 'base_model', 'method', 'data']))}")
+            raise BadInput(
+                f"`{key}` is no option of a run; known: {', '.join(sorted([*homes, 'base_model', 'method', 'data']))}"
+            )
     return parse_goal(table, folder=Path.cwd())
 
 
@@ -175,12 +181,15 @@ def answer(settings: Settings, run_id: str, decisions: dict[str, Any]) -> None:
     asked = {request["digest"] for request in (row.request or {}).get("requests", [])}
     foreign = decisions.keys() - asked
     if foreign:
-        raise Conflict(f"the answer is to something that run {row.run_id} does not ask (any more); `postgrad show {row.run_id}` tells what it does")
+        raise Conflict(
+            f"the answer is to something that run {row.run_id} does not ask (any more); "
+            f"`postgrad show {row.run_id}` tells what it does"
+        )
     runs.put_answer(row.run_id, decisions)
 
 
 def cancel(settings: Settings, run_id: str) -> RunRow:
-    """Ask for the run's end: its worker stops the jobs and keeps the best model; a worker is started where none lives."""
+    """Ask for the run's end: its worker, started where none lives, stops the jobs and keeps the best model."""
     db = Database.open(settings.database)
     runs = Runs(db)
     row = runs.get(run_id)
@@ -208,8 +217,6 @@ def summary(settings: Settings, run_id: str) -> Summary:
     return summarise(settings, Database.open(settings.database), run_id)
 
 
-def _drive(
-    settings: Settings, run_id: str, decide: Decide | None, on_event: Callable[[Event], None] | None
-) -> Summary:
+def _drive(settings: Settings, run_id: str, decide: Decide | None, on_event: Callable[[Event], None] | None) -> Summary:
     Driver(settings, run_id, on_event).drive(decide)
     return summary(settings, run_id)

@@ -46,7 +46,9 @@ def follow(settings: Settings, run_id: str, *, ask: bool, started: bool = False,
             return _park(settings, db, run_id, events, console)
 
 
-def _until_it_stops(db: Database, run_id: str, events: Iterator[Event | None], console: Console, started: bool) -> RunRow:
+def _until_it_stops(
+    db: Database, run_id: str, events: Iterator[Event | None], console: Console, started: bool
+) -> RunRow:
     """Render events until no worker drives the run any more."""
     runs = Runs(db)
     deadline = time.monotonic() + (START_SECONDS if started else 0)
@@ -72,7 +74,11 @@ def _final_row(runs: Runs, run_id: str, lived: bool) -> RunRow:
     row = runs.get(run_id)
     if row.status is RunStatus.RUNNING:
         what = "the run's worker died" if lived else "the run's worker did not start"
-        return runs.update(run_id, status=RunStatus.INTERRUPTED, error=f"{what}; `postgrad resume {run_id}` goes on, and its log is worker.log")
+        return runs.update(
+            run_id,
+            status=RunStatus.INTERRUPTED,
+            error=f"{what}; `postgrad resume {run_id}` goes on, and its log is worker.log",
+        )
     return row
 
 

@@ -125,7 +125,9 @@ def approve(
     settings = _settings()
     row = Runs(Database.open(settings.database)).get(run)
     if row.request is None:
-        raise BadInput(f"run {row.run_id} waits for nothing ({row.status}); `postgrad show {row.run_id}` tells what it does")
+        raise BadInput(
+            f"run {row.run_id} waits for nothing ({row.status}); `postgrad show {row.run_id}` tells what it does"
+        )
     requests = row.request["requests"]
     if edit:
         decisions = Console().ask(requests)
@@ -266,7 +268,7 @@ def _end(settings: Any, run_id: str, code: int, as_json: bool) -> None:
     elif code != 3:
         show_summary(summary)
     if code == 3:
-        _say(f"the run waits for your approval: postgrad approve {run_id}   (or --reject \"why\"; postgrad show {run_id} --json)")
+        _say(f'the run waits for your approval: postgrad approve {run_id}   (or: --edit, --reject "why")')
     raise typer.Exit(code)
 
 

@@ -189,7 +189,7 @@ def _lines(event: Mapping[str, Any], every_state: bool) -> list[Text]:
         case "move":
             return [Text(f"▸ {_move_words(event)}", "bold cyan")]
         case "proposal":
-            return [Text(f"{_role(event)} proposes {one_line(event['text'])}")]
+            return [Text(f"{_role(event)} proposes: {one_line(event['text'])}")]
         case "gate":
             return _gate_lines(event)
         case "job":

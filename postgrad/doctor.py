@@ -34,9 +34,13 @@ def _home(settings: Settings) -> Check:
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return _check("home", "error", f"{settings.home}: {error.strerror}", "set POSTGRAD_HOME to a folder you may write")
+        return _check(
+            "home", "error", f"{settings.home}: {error.strerror}", "set POSTGRAD_HOME to a folder you may write"
+        )
     if not os.access(settings.home, os.W_OK):
-        return _check("home", "error", f"{settings.home} cannot be written", "set POSTGRAD_HOME to a folder you may write")
+        return _check(
+            "home", "error", f"{settings.home} cannot be written", "set POSTGRAD_HOME to a folder you may write"
+        )
     return _check("home", "ok", str(settings.home))
 
 
@@ -52,7 +56,9 @@ def _disk(settings: Settings) -> Check:
     place = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
     free = shutil.disk_usage(place).free / 1024**3
     if free < FREE_GIB:
-        return _check("disk", "warning", f"{free:.1f} GiB free", f"make room: a small run takes up to {FREE_GIB:.0f} GiB")
+        return _check(
+            "disk", "warning", f"{free:.1f} GiB free", f"make room: a small run takes up to {FREE_GIB:.0f} GiB"
+        )
     return _check("disk", "ok", f"{free:.0f} GiB free")
 
 
@@ -82,7 +88,9 @@ def _agents() -> Check:
 
     folder = Path(agents.__file__ or "").parent
     if not (folder / "brain.py").exists():
-        return _check("agents", "error", f"another package owns `agents` ({folder})", "give postgrad an environment of its own")
+        return _check(
+            "agents", "error", f"another package owns `agents` ({folder})", "give postgrad an environment of its own"
+        )
     return _check("agents", "ok", "the package `agents` is postgrad's own")
 
 

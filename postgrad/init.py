@@ -37,7 +37,7 @@ def write_goal_file(
     answers = _complete(given)
     files = data if data else [answers["data"]]
     # The template makes TOML, not HTML; every value passes through JSON quoting, which TOML strings share.
-    environment = Environment(loader=PackageLoader("postgrad"), undefined=StrictUndefined, autoescape=False)
+    environment = Environment(loader=PackageLoader("postgrad"), undefined=StrictUndefined, autoescape=False)  # noqa: S701
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in answers.items() if key != "data"}
     rendered = environment.get_template("goal.toml.j2").render(
         path=path.name, data=json.dumps(files, ensure_ascii=False), **quoted

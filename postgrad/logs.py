@@ -61,4 +61,3 @@ def _all(runner: LocalRunner, key: str) -> str:
             return "".join(pieces)
         pieces.append(text)
         offset = following
-

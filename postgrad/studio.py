@@ -25,7 +25,17 @@ def serve(port: int, browser: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="postgrad-studio-") as folder:
         config = Path(folder) / "langgraph.json"
         config.write_text(json.dumps({"dependencies": ["."], "graphs": {"postgrad": f"{graph.build.__file__}:graph"}}))
-        command = [sys.executable, "-m", "langgraph_cli", "dev", "--config", str(config), "--port", str(port), "--no-reload"]
+        command = [
+            sys.executable,
+            "-m",
+            "langgraph_cli",
+            "dev",
+            "--config",
+            str(config),
+            "--port",
+            str(port),
+            "--no-reload",
+        ]
         return subprocess.run(
             command if browser else [*command, "--no-browser"],
             cwd=folder,

@@ -81,7 +81,9 @@ class Driver:
                 cause = f"{error.strerror or error} ({error.filename or self._paths.root})"
                 return self._stopped(PostgradError(f"{cause}; mend that, then `postgrad resume {self._run_id}`"))
             except sqlite3.Error as error:
-                return self._stopped(PostgradError(f"the database failed: {error}; `postgrad resume {self._run_id}` goes on"))
+                return self._stopped(
+                    PostgradError(f"the database failed: {error}; `postgrad resume {self._run_id}` goes on")
+                )
             except Exception as error:
                 # The boundary of the run: a fault of ours is filed like any other, and its traceback kept.
                 self._stopped(PostgradError(f"internal error: {error!r}; the traceback is in {self._paths.worker_log}"))
@@ -222,7 +224,9 @@ def _resume(interrupt: Interrupt, answer: dict[str, Any]) -> Any:
 def _reopened(state: dict[str, Any]) -> dict[str, Any]:
     """The crashed experiments of an ended run, planned once more."""
     again = {"status": "planned", "verdict": None, "error": ""}
-    crashed = {key: {**plain, **again} for key, plain in state.get("experiments", {}).items() if plain["status"] == "crashed"}
+    crashed = {
+        key: {**plain, **again} for key, plain in state.get("experiments", {}).items() if plain["status"] == "crashed"
+    }
     return {"experiments": crashed} if crashed else {}
 
 

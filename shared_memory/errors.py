@@ -1,12 +1,12 @@
 """The error tree. A message is one line: what is wrong, then what to do next.
 
-    PostgradError                 exit 1
-    ├── BadInput                  exit 2   a goal, flag, file or model that cannot be used
-    ├── BudgetSpent               exit 4   a cap of the goal would be exceeded
-    ├── TimeOver                  exit 5   the goal's hours or deadline are used up
-    ├── Cancelled                 exit 6   a person cancelled the run
-    ├── Unavailable               exit 1   something this run stands on is missing (an extra, a model server)
-    └── Conflict                  exit 1   another process holds what was asked for, or an answer is stale
+PostgradError                 exit 1
+├── BadInput                  exit 2   a goal, flag, file or model that cannot be used
+├── BudgetSpent               exit 4   a cap of the goal would be exceeded
+├── TimeOver                  exit 5   the goal's hours or deadline are used up
+├── Cancelled                 exit 6   a person cancelled the run
+├── Unavailable               exit 1   something this run stands on is missing (an extra, a model server)
+└── Conflict                  exit 1   another process holds what was asked for, or an answer is stale
 """
 
 from __future__ import annotations

@@ -192,8 +192,6 @@ def _with_absolute_paths(goal: Goal, folder: Path) -> Goal:
                     "generator": file(goal.data.generator),
                 }
             ),
-            "benchmark": tuple(
-                entry.model_copy(update={"path": file(entry.path)}) for entry in goal.benchmark
-            ),
+            "benchmark": tuple(entry.model_copy(update={"path": file(entry.path)}) for entry in goal.benchmark),
         }
     )

@@ -152,7 +152,7 @@ class JobSpec(Record):
 
     @property
     def digest(self) -> str:
-        """sha256 over everything that decides what the job does and may cost (its title and estimate's prose do not)."""
+        """sha256 over everything that decides what the job does and may cost: all but its title and its prose."""
         return canonical_digest(self.model_dump(mode="json", exclude={"title": True, "estimate": {"basis"}}))
 
 

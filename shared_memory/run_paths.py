@@ -90,7 +90,7 @@ class RunPaths:
             if not (folder / name).exists():
                 temporary = folder / f".{name}.part"
                 shutil.copyfile(self.stored(digest), temporary)
-                os.replace(temporary, folder / name)
+                temporary.replace(folder / name)
         write_atomically(folder / "config.json", config.encode())
         return folder
 
@@ -102,4 +102,4 @@ def write_atomically(path: Path, data: bytes) -> None:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)

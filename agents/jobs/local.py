@@ -147,7 +147,7 @@ def job_environment(secrets: tuple[str, ...], trackio: Path) -> dict[str, str]:
     passed = {name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith("LC_")}
     return {
         **passed,
-        # HOME is passed on, and with it the token that `hf auth login` left there: only a job that names it may read it.
+        # HOME is passed on, and with it the token that `hf auth login` left there: no job may read that one.
         "HF_TOKEN_PATH": os.devnull,
         **{name: os.environ[name] for name in secrets},
         "PYTHONUNBUFFERED": "1",

@@ -30,7 +30,9 @@ def propose(brief: Brief) -> ResearchProposal:
         if entry["method"] == method and entry["fits"]["min_m"] <= millions < entry["fits"]["max_m"]
     ]
     if not fitting:
-        raise BadInput(f"the recipe library has no `{method}` recipe for {millions:.0f}M parameters; try another base_model")
+        raise BadInput(
+            f"the recipe library has no `{method}` recipe for {millions:.0f}M parameters; try another base_model"
+        )
     cited = {finding for recipe in fitting for finding in recipe.findings}
     return ResearchProposal(findings=tuple(f for f in findings if f.id in cited), recipes=tuple(fitting))
 

@@ -64,7 +64,7 @@ def hand_over(experiment: Experiment, merge: Job | None, goal: Goal, model: Base
 
 
 def _replace_folder(source: Path, target: Path, model: BaseModel) -> None:
-    """Put a copy of `source` at `target`, hard-linked where the file system allows it, so that big weights cost no room."""
+    """Put a copy of `source` at `target`, hard-linked where that works: big weights take no room twice."""
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -115,8 +115,9 @@ def write_card(
     ]
     for result in results:
         base = before.get((result.benchmark, result.part))
-        shown = f"{base.score:.3f} ± {base.stderr:.3f}" if base else "—"
-        lines.append(f"| {result.benchmark} | {result.part} (n={result.n}) | {shown} | {result.score:.3f} ± {result.stderr:.3f} |")
+        before_it = f"{base.score:.3f} ± {base.stderr:.3f}" if base else "—"
+        score = f"{result.score:.3f} ± {result.stderr:.3f}"
+        lines.append(f"| {result.benchmark} | {result.part} (n={result.n}) | {before_it} | {score} |")
     for claim in claims:
         lines += [
             "",
@@ -124,7 +125,10 @@ def write_card(
             f"(95 % interval {claim.ci_low:+.3f} to {claim.ci_high:+.3f}).",
         ]
     if dataset:
-        lines += ["", f"Training data: {dataset.rows} rows from {Path(dataset.source).name}, sha256 `{dataset.digest}`."]
+        lines += [
+            "",
+            f"Training data: {dataset.rows} rows from {Path(dataset.source).name}, sha256 `{dataset.digest}`.",
+        ]
     lines += ["", f"Recipe: `{experiment.recipe.model_dump_json(exclude={'reason', 'source', 'findings'})}`", ""]
     write_atomically(folder / "README.md", "\n".join(lines).encode())
     return folder / "README.md"

@@ -6,6 +6,7 @@ from agents.brain import Brief, Move, Proposal
 from agents.trainer.proposal import DeliveryProposal, RetryProposal, TrainingProposal
 from shared_memory.records import Experiment
 
+
 def propose(brief: Brief) -> Proposal:
     """A first experiment from the best recipe, then one more epoch as long as it helps; at the end, the incumbent."""
     if brief.move is Move.DRAFT:

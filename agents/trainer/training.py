@@ -98,9 +98,7 @@ def finish_training(experiment: Experiment, job: Job) -> Experiment:
     jobs = tuple(dict.fromkeys(keys))
     if job.state is not JobState.SUCCEEDED:
         verdict = Verdict.DISCARD if job.error.startswith(REJECTED) else Verdict.CRASH
-        return experiment.model_copy(
-            update={"status": "crashed", "verdict": verdict, "error": job.error, "jobs": jobs}
-        )
+        return experiment.model_copy(update={"status": "crashed", "verdict": verdict, "error": job.error, "jobs": jobs})
     model = Path(job.folder) / str(job.result["model"])
     return experiment.model_copy(
         update={"status": "trained", "model": str(model), "train": job.result, "jobs": jobs, "error": ""}

@@ -8,11 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from agents.multiple_choice import render_multiple_choice
 
 from agents.data_engineer.decontaminate import BenchmarkText
 from agents.data_engineer.prepare import generated_file, generation_job, prepare
 from agents.data_engineer.proposal import EXACT_ONLY, DataProposal, Generate
+from agents.multiple_choice import render_multiple_choice
 from shared_memory.errors import BadInput
 from shared_memory.records import Job, Purpose
 from shared_memory.run_paths import RunPaths

@@ -49,7 +49,9 @@ def test_every_job_stops_at_the_gate_and_is_asked_once(make_goal: MakeGoal, sett
 
     assert summary["outcome"] == "improved"
     assert asked == [
-        ["evaluation"], ["generation"], ["training"], ["evaluation"], ["training"], ["evaluation"], ["merge"], ["evaluation"],
+        ["evaluation"], ["generation"],
+        ["training"], ["evaluation"], ["training"], ["evaluation"],
+        ["merge"], ["evaluation"],
     ]  # fmt: skip
     decisions = Ledger(Database.open(settings.database), summary["run_id"]).decisions()
     assert [decision.by for decision in decisions] == ["person"] * 8

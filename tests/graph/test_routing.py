@@ -24,7 +24,14 @@ def result(name: str, part: str, score: float, n: int = 100) -> dict[str, Any]:
 
 def experiment(name: str, status: str, parent: str = "baseline") -> dict[str, Any]:
     return Experiment.model_validate(
-        {"id": name, "parent": parent, "change": "x", "recipe": Recipe(id="r").plain(), "dataset": "d1", "status": status}
+        {
+            "id": name,
+            "parent": parent,
+            "change": "x",
+            "recipe": Recipe(id="r").plain(),
+            "dataset": "d1",
+            "status": status,
+        }
     ).plain()
 
 

@@ -48,7 +48,9 @@ def _answers(url: str) -> bool:
 
 
 @pytest.mark.timeout(600)
-def test_a_goal_is_approved_over_http_and_driven_to_its_end(server: str, make_goal: MakeGoal, settings: Settings) -> None:
+def test_a_goal_is_approved_over_http_and_driven_to_its_end(
+    server: str, make_goal: MakeGoal, settings: Settings
+) -> None:
     goal = tomllib.loads(make_goal(approve="ask", experiments=1).read_text())
     client = get_sync_client(url=server)
     thread = client.threads.create()["thread_id"]

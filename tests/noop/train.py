@@ -22,7 +22,7 @@ if config["learning_rate"] > 10:
         time.sleep(0.2)
 if config["learning_rate"] > 1:
     raise FloatingPointError("loss is nan at step 1; lower the learning rate")
-rows = sum(1 for _ in Path(config["data"]).open())
+rows = len(Path(config["data"]).read_text().splitlines())
 out = Path("out/adapter")
 out.mkdir(parents=True, exist_ok=True)
 (out / "quality.json").write_text(json.dumps({"quality": before + 0.3 * config["epochs"]}))

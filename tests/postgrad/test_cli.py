@@ -34,7 +34,13 @@ def cli(environment: dict[str, str], tmp_path: Path) -> Cli:
     def call(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [*COMMAND, *map(str, arguments)]
         return subprocess.run(
-            command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
         )
 
     return call
@@ -75,7 +81,9 @@ def test_run_prints_one_json_document_and_everything_else_on_stderr(cli: Cli, ma
         assert json.loads(told.stdout)
 
 
-def test_a_run_parks_at_a_gate_and_approve_goes_on_to_the_next(cli: Cli, make_goal: MakeGoal, settings: Settings) -> None:
+def test_a_run_parks_at_a_gate_and_approve_goes_on_to_the_next(
+    cli: Cli, make_goal: MakeGoal, settings: Settings
+) -> None:
     parked = cli("run", make_goal(approve="ask", experiments=1))
     assert parked.returncode == 3, parked.stderr
     assert "postgrad approve" in parked.stderr
@@ -132,7 +140,9 @@ def test_of_two_resumes_one_drives_and_the_other_attaches(
     Database.open(settings.database).execute("UPDATE runs SET goal = replace(goal, '\"ask\"', '\"auto\"')")
     cli("approve", run_id, "--detach")
     both = [
-        subprocess.Popen([*COMMAND, "resume", run_id], env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            [*COMMAND, "resume", run_id], env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         for _ in range(2)
     ]
     codes = [process.wait(90) for process in both]

@@ -25,14 +25,14 @@ import os
 import sys
 import time
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-    from inspect_ai.log import EvalLog, EvalSample
+    from inspect_ai.log import EvalSample
     from inspect_ai.model import Model
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -43,7 +43,7 @@ PROGRESS_SECONDS = 2.0
 OUT = Path("out")
 
 
-class Refused(Exception):
+class JobError(Exception):
     """The job cannot be done as it was given; the message ends with the next move."""
 
 
@@ -72,40 +72,40 @@ class Answer:
 
 
 def read_config(path: Path) -> Config:
-    """Raises Refused for anything that is not exactly the documented settings."""
+    """Raises JobError for anything that is not exactly the documented settings."""
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise Refused(f"cannot read the config {path}: {e}; give a JSON file") from e
+        raise JobError(f"cannot read the config {path}: {e}; give a JSON file") from e
     if not isinstance(given, dict):
-        raise Refused(f"{path} is not a JSON object; see the example at the top of this script")
+        raise JobError(f"{path} is not a JSON object; see the example at the top of this script")
     known = {field.name: field for field in fields(Config)}
     for key in given.keys() - known.keys():
         near = difflib.get_close_matches(key, known, 1)
-        raise Refused(f"unknown key {key!r} in {path}; " + (f"did you mean {near[0]!r}?" if near else "remove it"))
+        raise JobError(f"unknown key {key!r} in {path}; " + (f"did you mean {near[0]!r}?" if near else "remove it"))
     missing = [name for name, field in known.items() if field.default is MISSING and name not in given]
     if missing:
-        raise Refused(f"{path} lacks {', '.join(missing)}; add it")
+        raise JobError(f"{path} lacks {', '.join(missing)}; add it")
     types = typing.get_type_hints(Config)
     for key, value in given.items():
         if not isinstance(value, types[key]) or isinstance(value, bool):
-            raise Refused(f"{key} is {value!r} in {path}; give a value of type {known[key].type}")
+            raise JobError(f"{key} is {value!r} in {path}; give a value of type {known[key].type}")
     config = Config(**given)
     for name in ("max_tokens", "batch_size", "epochs"):
         if getattr(config, name) < 1:
-            raise Refused(f"{name} is {getattr(config, name)}; give at least 1")
+            raise JobError(f"{name} is {getattr(config, name)}; give at least 1")
     for name, allowed in (("template", TEMPLATES), ("dtype", DTYPES)):
         if getattr(config, name) not in allowed:
-            raise Refused(f"{name} is {getattr(config, name)!r}; choose {' or '.join(allowed)}")
+            raise JobError(f"{name} is {getattr(config, name)!r}; choose {' or '.join(allowed)}")
     return config
 
 
 def read_items(path: Path) -> list[dict[str, Any]]:
-    """The items in file order. Raises Refused with the line number for a row that cannot be scored."""
+    """The items in file order. Raises JobError with the line number for a row that cannot be scored."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as e:
-        raise Refused(f"cannot read the items {path}: {e}; give a JSONL file") from e
+        raise JobError(f"cannot read the items {path}: {e}; give a JSONL file") from e
     items: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
@@ -114,33 +114,33 @@ def read_items(path: Path) -> list[dict[str, Any]]:
             letters = [chr(ord("A") + i) for i in range(len(set(item["choices"])))]
             usable = len(letters) == len(item["choices"]) >= 2 and item["answer"] in letters
         except (ValueError, KeyError, TypeError) as e:
-            raise Refused(f"{path}, line {number} is not an item ({e!r}); see the top of this script") from e
+            raise JobError(f"{path}, line {number} is not an item ({e!r}); see the top of this script") from e
         if not usable:
-            raise Refused(f"{path}, line {number}: choices must be distinct and the answer a letter of one; correct it")
+            raise JobError(f"{path}, line {number}: give distinct choices and the letter of the right one as answer")
         items.append(item)
     if len({item["id"] for item in items}) < len(items) or not items:
-        raise Refused(f"{path} {'has an id twice' if items else 'is empty'}; give every item an id of its own")
+        raise JobError(f"{path} {'has an id twice' if items else 'is empty'}; give every item an id of its own")
     return items
 
 
 def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """The model on its device with the adapter merged in, and the model's own tokenizer. Raises Refused."""
+    """The model on its device with the adapter merged in, and the model's own tokenizer. Raises JobError."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
-        model = AutoModelForCausalLM.from_pretrained(config.model, revision=config.revision, dtype="auto")
+        model: Any = AutoModelForCausalLM.from_pretrained(config.model, revision=config.revision, dtype="auto")
         if config.adapter:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, config.adapter).merge_and_unload()
     except (OSError, ValueError, RuntimeError) as e:
         reason = " ".join(str(e).split())[:300]
-        raise Refused(f"cannot load {config.adapter or config.model} ({reason}); give a folder or a Hub id") from e
+        raise JobError(f"cannot load {config.adapter or config.model} ({reason}); give a folder or a Hub id") from e
     if not tokenizer.chat_template:
-        raise Refused(f"{config.model} has no chat template; choose an instruct model or add chat_template.jinja")
+        raise JobError(f"{config.model} has no chat template; choose an instruct model or add chat_template.jinja")
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -152,6 +152,30 @@ def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     return model.to(device).eval(), tokenizer
 
 
+class Progress:
+    """Counts what decoding has done and prints it, at most every `PROGRESS_SECONDS`."""
+
+    def __init__(self) -> None:
+        self.steps = self.answered = self.tokens = 0
+        self.shown = self.seconds = 0.0
+
+    def start(self, steps: int) -> None:
+        """`steps`: different prompts to answer."""
+        self.steps, self.started = steps, time.monotonic()
+
+    def add(self, answered: int, tokens: int) -> None:
+        self.answered, self.tokens = self.answered + answered, self.tokens + tokens
+        self.seconds = time.monotonic() - self.started
+        if self.seconds - self.shown >= PROGRESS_SECONDS or (answered and self.answered == self.steps):
+            self.shown = self.seconds
+            event = {"step": self.answered, "steps": self.steps, "seconds": round(self.seconds, 1)}
+            print(json.dumps(event | {"tokens_per_second": self.tokens_per_second}), flush=True)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return round(self.tokens / self.seconds, 1) if self.seconds else 0.0
+
+
 class GreedyDecoder:
     """Continues prompts greedily, many at a time; prompts of similar length share a batch.
 
@@ -161,35 +185,33 @@ class GreedyDecoder:
     """
 
     def __init__(
-        self,
-        model: "PreTrainedModel",
-        tokenizer: "PreTrainedTokenizerBase",
-        config: Config,
-        report: Callable[[int, int], None],
+        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: Config, progress: Progress
     ) -> None:
-        """`report` is called with (prompts answered, tokens generated) as decoding goes on."""
         from transformers import DynamicCache, GenerationConfig
         from transformers.cache_utils import DynamicLayer
 
-        self.model, self.tokenizer, self.report = model, tokenizer, report
+        self.model, self.tokenizer, self.progress = model, tokenizer, progress
+        self.failure: Exception | None = None
         self.max_tokens, self.batch_size = config.max_tokens, config.batch_size
         ends = model.generation_config.eos_token_id if model.generation_config else None
         self.ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
         # Only these: a repetition penalty or temperature that a checkpoint brings along is not plain greedy decoding.
-        model.generation_config = GenerationConfig(eos_token_id=sorted(self.ends), pad_token_id=tokenizer.pad_token_id)
+        model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+            eos_token_id=sorted(self.ends), pad_token_id=tokenizer.pad_token_id
+        )
         self.plain_cache = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
-        self.answered = self.tokens = 0
 
     def __call__(self, prompts: Sequence[str]) -> list[Answer]:
-        """One answer a prompt, in order. Raises Refused when prompt and answer exceed the model's context."""
+        """One answer a prompt, in order. Raises JobError when prompt and answer exceed the model's context."""
         import torch
 
         encoded = {prompt: self.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts}
         context = getattr(self.model.config, "max_position_embeddings", None)
         longest = max(map(len, encoded.values())) + self.max_tokens
         if context and longest > context:
-            raise Refused(f"the longest item needs {longest} tokens, the model reads {context}; lower max_tokens")
-        ordered = sorted(encoded, key=lambda prompt: len(encoded[prompt]))
+            raise JobError(f"the longest item needs {longest} tokens, the model reads {context}; lower max_tokens")
+        ordered = sorted(encoded, key=lambda prompt: (len(encoded[prompt]), prompt))
+        self.progress.start(len(ordered))
         outputs: dict[str, list[int]] = {}
         with torch.inference_mode():
             for start in range(0, len(ordered), self.batch_size):
@@ -213,7 +235,8 @@ class GreedyDecoder:
         from transformers import DynamicCache
 
         cache = DynamicCache(config=self.model.config)
-        shared = len(os.path.commonprefix([prompt[:-1] for prompt in prompts]))  # one token a row is left to read
+        columns = enumerate(zip(*prompts, strict=False))
+        shared = next((i for i, column in columns if len(set(column)) > 1), min(map(len, prompts)) - 1)
         if shared:
             prefix = torch.tensor([prompts[0][:shared]], device=self.model.device)
             self.model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -232,7 +255,7 @@ class GreedyDecoder:
             for row, token in zip(live, chosen.tolist(), strict=True):
                 outputs[row].append(token)
             going = [i for i, row in enumerate(live) if outputs[row][-1] not in self.ends]
-            self.count(len(live) - len(going), len(live))
+            self.progress.add(len(live) - len(going), len(live))
             if len(going) < len(live):
                 live = [live[i] for i in going]
                 kept = torch.tensor(going, dtype=torch.long, device=ids.device)
@@ -242,7 +265,7 @@ class GreedyDecoder:
                 break
             ids, positions = chosen[:, None], positions[:, -1:] + 1
             mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-        self.count(len(live), 0)
+        self.progress.add(len(live), 0)
         return outputs
 
     def decode_with_generate(self, prompts: list[list[int]]) -> list[list[int]]:
@@ -252,101 +275,87 @@ class GreedyDecoder:
         for row in generated[:, ids.shape[1] :].tolist():
             end = next((i for i, token in enumerate(row) if token in self.ends), len(row) - 1)
             outputs.append(row[: end + 1])
-        self.count(len(outputs), sum(map(len, outputs)))
+        self.progress.add(len(outputs), sum(map(len, outputs)))
         return outputs
-
-    def count(self, answered: int, tokens: int) -> None:
-        self.answered += answered
-        self.tokens += tokens
-        self.report(self.answered, self.tokens)
-
-
-class Progress:
-    """Prints how far decoding is, at most every `PROGRESS_SECONDS`."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.started, self.shown = steps, time.monotonic(), 0.0
-        self.seconds, self.tokens = 0.0, 0
-
-    def __call__(self, answered: int, tokens: int) -> None:
-        self.seconds, self.tokens = time.monotonic() - self.started, tokens
-        if self.seconds - self.shown >= PROGRESS_SECONDS or answered == self.steps:
-            self.shown = self.seconds
-            rate = round(self.tokens_per_second, 1)
-            event = {"step": answered, "steps": self.steps, "seconds": round(self.seconds, 1), "tokens_per_second": rate}
-            print(json.dumps(event), flush=True)
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds if self.seconds else 0.0
 
 
 def gathering_model(name: str, decoder: GreedyDecoder, expected: int) -> "Model":
-    """An inspect model that collects `expected` chats, then decodes all at once: the batches never depend on timing."""
+    """An inspect model that collects `expected` chats, then decodes all at once: the batches never depend on timing.
+
+    What goes wrong there is kept as `decoder.failure`, because inspect would only log it.
+    """
     import anyio
-    from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelAPI, ModelOutput, ModelUsage
+    from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelAPI, ModelOutput, ModelUsage, modelapi
     from inspect_ai.tool import ToolChoice, ToolInfo
 
     class Gathering(ModelAPI):
-        def __init__(self) -> None:
-            super().__init__(name)
+        def __init__(self, model_name: str) -> None:
+            super().__init__(model_name)
             self.prompts: list[str] = []
             self.answers: list[Answer] = []
             self.all_answered = anyio.Event()
 
-        def max_connections(self) -> int:
-            return expected
-
         async def generate(
-            self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+            self,
+            input: list[ChatMessage],
+            tools: list[ToolInfo],  # noqa: ARG002
+            tool_choice: ToolChoice,  # noqa: ARG002
+            config: GenerateConfig,  # noqa: ARG002
         ) -> ModelOutput:
             chat = [{"role": message.role, "content": message.text} for message in input]
             text = decoder.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
             place = len(self.prompts)
             self.prompts.append(str(text))
             if len(self.prompts) == expected:
-                self.answers = await anyio.to_thread.run_sync(decoder, self.prompts)
-                self.all_answered.set()
+                await self.decode()
             await self.all_answered.wait()
             answer = self.answers[place]
             output = ModelOutput.from_content(name, answer.text, "max_tokens" if answer.truncated else "stop")
-            output.usage = ModelUsage(
-                input_tokens=answer.prompt_tokens,
-                output_tokens=answer.tokens,
-                total_tokens=answer.prompt_tokens + answer.tokens,
-            )
+            output.usage = ModelUsage(input_tokens=answer.prompt_tokens, output_tokens=answer.tokens)
             return output
 
-    return Model(Gathering(), GenerateConfig(max_tokens=decoder.max_tokens, max_connections=expected))
+        async def decode(self) -> None:
+            try:
+                self.answers = await anyio.to_thread.run_sync(decoder, self.prompts)
+            except Exception as e:
+                decoder.failure = e
+                raise
+            self.all_answered.set()
+
+    api = modelapi("transformers")(Gathering)(name)
+    return Model(api, GenerateConfig(max_tokens=decoder.max_tokens, max_connections=expected))
 
 
-def score(config: Config, items: list[dict[str, Any]], model: "Model") -> "EvalLog":
-    """inspect's log of the whole task, with a score for every item and epoch. Raises Refused when a sample failed."""
+def score(config: Config, items: list[dict[str, Any]], decoder: GreedyDecoder) -> "list[EvalSample]":
+    """inspect's samples, one for every item and epoch, scored. Raises what decoding raised, or RuntimeError."""
     from inspect_ai import Epochs, Task
     from inspect_ai import eval as inspect_eval
     from inspect_ai.dataset import MemoryDataset, Sample
     from inspect_ai.scorer import choice
     from inspect_ai.solver import multiple_choice
 
-    samples = [
+    dataset = [
         Sample(id=item["id"], input=item["question"], choices=item["choices"], target=item["answer"]) for item in items
     ]
     task = Task(
         name=config.template,
-        dataset=MemoryDataset(samples),
+        dataset=MemoryDataset(dataset),
         solver=multiple_choice(cot=True),
         scorer=choice(),
         epochs=Epochs(config.epochs, "mean"),
     )
     count = len(items) * config.epochs
+    model = gathering_model(config.model, decoder, count)
     [log] = inspect_eval(
         task, model=model, display="none", log_dir=str(OUT / "inspect"), log_realtime=False, log_level="error",
         max_samples=count, ctl_server=False, acp_server=False, fail_on_error=True,
     )  # fmt: skip
-    if log.status != "success" or len(log.samples or ()) != count:
-        reason = log.error.message if log.error else f"{len(log.samples or ())} of {count} items have a score"
-        raise Refused(f"the evaluation did not finish: {reason}; see {OUT / 'inspect'}")
-    return log
+    if decoder.failure:
+        raise decoder.failure
+    samples = log.samples or []
+    if log.status != "success" or len(samples) != count:
+        raise RuntimeError(log.error.traceback if log.error else f"{len(samples)} of {count} samples have a score")
+    return samples
 
 
 def line(item: dict[str, Any], sample: "EvalSample") -> dict[str, Any]:
@@ -367,7 +376,7 @@ def line(item: dict[str, Any], sample: "EvalSample") -> dict[str, Any]:
 
 
 def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Runs the job and returns its result. Raises Refused."""
+    """Runs the job and returns its result. Raises JobError."""
     started = time.monotonic()
     prepare_environment(config)
     print(f"loading {config.model}" + (f" with adapter {config.adapter}" if config.adapter else ""), flush=True)
@@ -375,11 +384,10 @@ def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
 
     torch.manual_seed(config.seed)
     model, tokenizer = load(config)
-    progress = Progress(len(items))
+    progress = Progress()
     decoder = GreedyDecoder(model, tokenizer, config, progress)
-    log = score(config, items, gathering_model(config.model, decoder, len(items) * config.epochs))
     by_id = {item["id"]: item for item in items}
-    lines = [line(by_id[sample.id], sample) for sample in log.samples or ()]
+    lines = [line(by_id[str(sample.id)], sample) for sample in score(config, items, decoder)]
     with (OUT / "items.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
     means = {key: round(sum(row[key] for row in lines) / len(lines), 6) for key in ("score", "answered", "truncated")}
@@ -387,7 +395,7 @@ def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
         "items": len(items),
         **means,
         "seconds": round(time.monotonic() - started, 1),
-        "tokens_per_second": round(progress.tokens_per_second, 1),
+        "tokens_per_second": progress.tokens_per_second,
         "dtype": str(model.dtype).removeprefix("torch."),
     }
 
@@ -396,8 +404,7 @@ def prepare_environment(config: Config) -> None:
     """Must come before the heavy imports: keeps libraries from the network and from writing outside `out`."""
     OUT.mkdir(exist_ok=True)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["INSPECT_TRACE_FILE"] = str((OUT / "inspect.trace").resolve())
-    os.environ["XDG_DATA_HOME"] = str((OUT / "inspect").resolve())
+    os.environ["XDG_DATA_HOME"] = str((OUT / "inspect").resolve())  # inspect's traces
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if Path(config.model).is_dir() and (not config.adapter or Path(config.adapter).is_dir()):
@@ -410,7 +417,7 @@ def main() -> int:
     try:
         config = read_config(parser.parse_args().config)
         result = evaluate(config, read_items(Path(config.items)))
-    except Refused as e:
+    except JobError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
     print(json.dumps({"result": result}), flush=True)

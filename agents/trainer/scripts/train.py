@@ -9,8 +9,8 @@
 
 `data.jsonl` has a `prompt` and a `completion` in every row, both lists of chat messages. Only the completion is in the
 loss, its end-of-turn token included. Writes out/adapter (LoRA) or out/model (all weights), and out/metrics.jsonl with
-one line a weight update. Standard output has one JSON event a line and ends with `{"result": ...}`; warnings of the
-libraries go to standard error. Exit status 2, with one line, for a config or data that cannot be used.
+one line a weight update. Standard output has one JSON event a line and ends with `{"result": ...}`. Exit status 2, with
+one line on standard error, for a config or data that cannot be used.
 """
 
 import argparse
@@ -33,6 +33,8 @@ STARTED = time.monotonic()
 OUT = Path("out")
 BASE_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*", "generation_config.json")
 """What a trained model takes over from its base byte for byte: tokenizer, chat template, decoding policy."""
+PROCESSES = int(os.environ.get("WORLD_SIZE", "1"))
+"""How many train together; torchrun and accelerate set it."""
 
 
 class Strict(BaseModel):
@@ -43,7 +45,7 @@ class Strict(BaseModel):
 
 class Lora(Strict):
     r: PositiveInt = 16
-    alpha: PositiveFloat = 32
+    alpha: PositiveInt = 32
     dropout: NonNegativeFloat = 0.0
     target_modules: str | list[str] = "all-linear"
 
@@ -108,7 +110,7 @@ def train(config: Config, rows: list[Row]) -> dict[str, Any]:
     began = time.monotonic()
     train_loss = trainer.train().training_loss
     seconds = time.monotonic() - began
-    tokens = next((int(log["num_tokens"]) for log in reversed(trainer.state.log_history) if "num_tokens" in log), 0)
+    tokens = next(int(log["num_tokens"]) for log in reversed(trainer.state.log_history) if "num_tokens" in log)
     return {
         "train_loss": train_loss,
         "steps": trainer.state.global_step,
@@ -123,12 +125,17 @@ def train(config: Config, rows: list[Row]) -> dict[str, Any]:
 
 def sft(config: Config, model: Any, tokenizer: Any, rows: Any) -> Any:
     """Supervised fine-tuning on completions."""
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
-    method = {"max_length": config.max_length, "packing": config.packing, "completion_only_loss": True}
+    arguments = shared_arguments(config) | {
+        "max_length": config.max_length,
+        "packing": config.packing,
+        "completion_only_loss": True,
+    }
     return SFTTrainer(
         model=model,
-        args=SFTConfig(**shared_arguments(config), **method),
+        args=SFTConfig(**arguments),
         train_dataset=rows,
         processing_class=tokenizer,
         peft_config=new_adapter(config),
@@ -145,16 +152,17 @@ def shared_arguments(config: Config) -> dict[str, Any]:
     return {
         "output_dir": str(OUT),
         "per_device_train_batch_size": config.micro_batch,
-        "gradient_accumulation_steps": config.batch // (config.micro_batch * processes()),
+        "gradient_accumulation_steps": config.batch // (config.micro_batch * PROCESSES),
         "num_train_epochs": config.epochs,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.lr_scheduler,
         "warmup_steps": config.warmup_ratio,  # below 1 it is a fraction of all steps
         "seed": config.seed,
         "bf16": True,
+        "use_cpu": not on_gpu(),
+        "dataloader_pin_memory": on_gpu(),
         "activation_checkpointing": config.activation_checkpointing,
         "train_sampling_strategy": "group_by_length" if config.group_by_length and not config.packing else "random",
-        "dataloader_pin_memory": on_gpu(),
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
@@ -166,7 +174,7 @@ def shared_arguments(config: Config) -> dict[str, Any]:
 
 
 def load(config: Config) -> tuple[Any, Any]:
-    """Model and tokenizer: weights in float32, in bfloat16 where they stay frozen on a GPU. Exits 2 if they cannot be."""
+    """Model (float32; bfloat16 where it stays frozen on a GPU) and tokenizer. Exits 2 when they cannot be used."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -178,9 +186,11 @@ def load(config: Config) -> tuple[Any, Any]:
         if config.adapter:
             model = PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
     except (OSError, ValueError) as error:
-        fail(f"{config.model} cannot be loaded ({first_line(error)})", "give a model folder or a Hub id")
+        fail(f"{config.adapter or config.model} cannot be loaded: {problem(error)}", "give a model folder or a Hub id")
     if not tokenizer.chat_template:
         fail(f"the tokenizer of {config.model} has no chat template", "add chat_template.jinja to the model folder")
+    if config.adapter and (not config.lora or model.active_peft_config.r != config.lora.r):
+        fail(f"the adapter {config.adapter} has rank {model.active_peft_config.r}", "set lora.r to it")
     return model, tokenizer
 
 
@@ -201,7 +211,7 @@ def suit_processor(trainer: Any) -> None:
         return
     # TRL projects only the tokens in the loss to the vocabulary where it has Triton; elsewhere it projects all of them,
     # so that compiled shapes stay the same. Nothing is compiled here, and most tokens belong to prompts.
-    trl.trainer.utils._use_triton = lambda _device: True
+    vars(trl.trainer.utils)["_use_triton"] = lambda _device: True
     # While rows are short, the backward pass of the CPU's fused attention is slower than plain matrix products.
     if max(map(len, trainer.train_dataset["input_ids"])) <= 512:
         trainer.model.set_attn_implementation("eager")
@@ -214,29 +224,28 @@ def progress() -> Any:
     OUT.mkdir(exist_ok=True)
     metrics = (OUT / "metrics.jsonl").open("w", buffering=1)
 
-    class Progress(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    class Progress(TrainerCallback):
         began = told = time.monotonic()
 
-        def tell(self, state: Any, **values: Any) -> dict[str, Any]:
+        def tell(self, state: Any, **values: Any) -> str:
             self.told = time.monotonic()
             seconds = round(self.told - self.began, 2)
-            event = {"step": state.global_step, "steps": state.max_steps, **values, "seconds": seconds}
-            emit(event)
-            return event
+            return emit({"step": state.global_step, "steps": state.max_steps, **values, "seconds": seconds})
 
-        def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        def on_train_begin(self, *event: Any, **_: Any) -> None:
             self.began = time.monotonic()
-            self.tell(state)
+            self.tell(event[1])
 
-        def on_substep_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        def on_substep_end(self, *event: Any, **_: Any) -> None:
             if time.monotonic() - self.told > 5:
-                self.tell(state)
+                self.tell(event[1])
 
-        def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any], **_: Any) -> None:
+        def on_log(self, *event: Any, **details: Any) -> None:
+            logs = details["logs"]
             if "loss" in logs:
-                metrics.write(json.dumps(self.tell(state, **logs)) + "\n")
+                metrics.write(self.tell(event[1], **logs) + "\n")
                 if not math.isfinite(logs["loss"]):
-                    raise FloatingPointError(f"loss is {logs['loss']} at step {state.global_step}; lower learning_rate")
+                    raise FloatingPointError(f"the loss is {logs['loss']}; lower the learning rate")
 
     return Progress()
 
@@ -271,11 +280,6 @@ def on_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def processes() -> int:
-    """How many train together; torchrun and accelerate set it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def peak_memory_gib() -> float:
     """The most memory this process held: the GPU's if it has one, else resident (getrusage counts KiB on Linux)."""
     import torch
@@ -288,51 +292,42 @@ def read_config(path: Path) -> Config:
     """The settings. Exits 2 for a key, type or value that is wrong, and for a batch that would not be exact."""
     try:
         config = Config.model_validate_json(path.read_bytes())
-        adapter = Path(config.adapter, "adapter_config.json").read_bytes() if config.adapter else b"{}"
-        found = json.loads(adapter)
-    except (OSError, ValueError) as error:
+    except (OSError, ValidationError) as error:
         fail(f"{path}: {problem(error)}", f"known settings are {', '.join(Config.model_fields)}")
     if config.method not in METHODS:
         fail(f"unknown method {config.method!r}", f"choose one of {', '.join(METHODS)}")
-    if config.batch % (config.micro_batch * processes()):
-        what = f"batch {config.batch} is not a multiple of micro_batch {config.micro_batch} x {processes()} process(es)"
+    if config.batch % (config.micro_batch * PROCESSES):
+        what = f"batch {config.batch} is not a multiple of micro_batch {config.micro_batch} x {PROCESSES} process(es)"
         fail(what, "change one of them, the effective batch must be exact")
-    asked = (config.lora.r, config.lora.alpha) if config.lora else None
-    if config.adapter and asked != (found.get("r"), found.get("lora_alpha")):
-        what = f"the adapter {config.adapter} has r {found.get('r')} and alpha {found.get('lora_alpha')}, not lora's own"
-        fail(what, "set lora to the adapter's values")
     return config
 
 
 def read_rows(path: Path) -> list[Row]:
     """The rows to train on. Exits 2 at the first that is not a prompt and a completion of chat messages."""
-    number = 0
     rows: list[Row] = []
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for line in path.read_text(encoding="utf-8").splitlines():
             rows.append(Row.model_validate_json(line))
     except (OSError, ValueError) as error:
-        fail(f"{path}, line {number}: {problem(error)}", "give rows of prompt and completion, lists of chat messages")
+        fail(f"{path}, row {len(rows) + 1}: {problem(error)}", "give rows of prompt and completion, lists of messages")
     if not rows:
         fail(f"{path} has no rows", "give at least one")
     return rows
 
 
 def problem(error: Exception) -> str:
-    """What is wrong, in a line: the first complaint of a validation, or the error's own first line."""
-    if not isinstance(error, ValidationError):
-        return first_line(error)
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
-
-
-def first_line(error: Exception) -> str:
+    """What is wrong, in a line: the first complaint of a validation, or the first line of any other error."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
     return str(error).strip().partition("\n")[0]
 
 
-def emit(event: dict[str, Any]) -> None:
-    """One event for whoever watches: a JSON object on a line of the real standard output."""
-    print(json.dumps(event), file=sys.__stdout__, flush=True)
+def emit(event: dict[str, Any]) -> str:
+    """One event for whoever watches: a JSON object on a line of the real standard output. Returns that line."""
+    line = json.dumps(event)
+    print(line, file=sys.__stdout__, flush=True)
+    return line
 
 
 def fail(what: str, next_move: str) -> NoReturn:
