@@ -307,7 +307,7 @@ def _tell_progress(desk: Desk, runner: JobRunner, job: Job, spec: JobSpec, offse
 
 
 def _measures(event: Plain) -> dict[str, float | None]:
-    """The numbers of a progress event, for a script may print anything; NaN and infinity, which JSON lacks, become None."""
+    """The numbers of a progress event (a script may print anything); NaN and infinity, unknown to JSON, become None."""
     numbers = {key: value for key, value in event.items() if isinstance(value, int | float)}
     return {key: value if math.isfinite(value) else None for key, value in numbers.items() if key not in ("kind", "at")}
 

@@ -143,7 +143,7 @@ def _claim(benchmark: str, name: str, state: RunState, desk: Desk) -> Plain:
     interval = f"95 % interval {100 * claimed.ci_low:+.1f} to {100 * claimed.ci_high:+.1f}"
     desk.emit(
         "note",
-        text=f"{benchmark}: {100 * claimed.delta:+.1f} points on {claimed.n} report items against the baseline ({interval})",
+        text=f"{benchmark}: {100 * claimed.delta:+.1f} points against the baseline on {claimed.n} items ({interval})",
     )
     return update(claims={benchmark: claimed})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from postgrad.answer import BASELINE
-from postgrad.evidence import Evidence, gather
+from postgrad.report.evidence import Evidence, gather
 from shared_memory.budget import Budget, Spend
 from shared_memory.database import Database
 from shared_memory.goal import Goal

@@ -54,7 +54,8 @@ def _items(path: Path, changed: int) -> tuple[Item, ...]:
         raise BadInput(f"{path} holds no questions; check the file")
     missing = [column for column in COLUMNS if column not in rows[0]]
     if missing:
-        raise BadInput(f"{path} lacks the column `{missing[0]}`; a benchmark file has {', '.join(COLUMNS)}")
+        absent = ", ".join(f"`{column}`" for column in missing)
+        raise BadInput(f"{path} lacks {absent}; rename or add columns: a benchmark file has {', '.join(COLUMNS)}")
     items = tuple(_item(row, number, path) for number, row in enumerate(rows, 1))
     ids = [item.id for item in items]
     if len(set(ids)) < len(ids):
@@ -81,7 +82,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Not splitlines(): a JSON string may hold signs that it takes for the end of a line (U+0085, U+2028).
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -26,7 +26,7 @@ class Comparison(Record):
 
 
 def summarise(scores: Sequence[float]) -> tuple[float, float, int]:
-    """Mean, its standard error and the number of scores."""
+    """Mean, its standard error (0 for a single score, which has none to show) and the number of scores."""
     n = len(scores)
     mean = math.fsum(scores) / n
     if n == 1:
@@ -39,6 +39,9 @@ def paired_comparison(
     baseline: Mapping[str, float], candidate: Mapping[str, float], *, seed: int = 0
 ) -> Comparison:
     """The mean paired difference with its 95 % bootstrap interval and the mid-p McNemar p-value.
+
+    Items are resampled as pairs, with a fixed seed. Where all differences are equal there is nothing to resample, and
+    the interval is that one value: a sample without any disagreement says nothing about how much there could be.
 
     Raises ValueError where the two do not cover the same items.
     """

@@ -69,7 +69,7 @@ def test_every_kind_of_event_is_a_line_of_its_own() -> None:
     ) == [
         "running",
         "▸ data engineer: make training data",
-        "trainer proposes e1: LoRA r16",
+        "trainer proposes: e1: LoRA r16",
         "approved by policy: train e1",
         "rejected by a person: train e2",
         "train e1: running",

@@ -7,7 +7,7 @@
     python evaluate.py --config config.json
 
     {"model": folder or Hub id, "items": "items.jsonl", "revision": null, "adapter": null, "template": "gpqa",
-     "max_tokens": 256, "batch_size": 16, "epochs": 1, "seed": 0, "dtype": "auto"}
+     "max_tokens": 256, "batch_size": 64, "epochs": 1, "seed": 0, "dtype": "auto"}
 
 `model` and `items` are required. A line of the items file: {"id", "question", "choices", "answer": "A", "category",
 "part"}; choices are shown in the order given. Decoding is greedy, so epochs and seed change nothing but the number of
@@ -55,7 +55,7 @@ class Config:
     adapter: str | None = None
     template: str = "gpqa"
     max_tokens: int = 256
-    batch_size: int = 16
+    batch_size: int = 64
     epochs: int = 1
     seed: int = 0
     dtype: str = "auto"
@@ -103,7 +103,7 @@ def read_config(path: Path) -> Config:
 def read_items(path: Path) -> list[dict[str, Any]]:
     """The items in file order. Raises JobError with the line number for a row that cannot be scored."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, ValueError) as e:
         raise JobError(f"cannot read the items {path}: {e}; give a JSONL file") from e
     items: list[dict[str, Any]] = []
@@ -111,6 +111,7 @@ def read_items(path: Path) -> list[dict[str, Any]]:
         try:
             item = json.loads(line)
             item = {key: item[key] for key in ("id", "question", "choices", "answer", "category", "part")}
+            item["id"] = str(item["id"])
             letters = [chr(ord("A") + i) for i in range(len(set(item["choices"])))]
             usable = len(letters) == len(item["choices"]) >= 2 and item["answer"] in letters
         except (ValueError, KeyError, TypeError) as e:
@@ -118,8 +119,8 @@ def read_items(path: Path) -> list[dict[str, Any]]:
         if not usable:
             raise JobError(f"{path}, line {number}: give distinct choices and the letter of the right one as answer")
         items.append(item)
-    if len({item["id"] for item in items}) < len(items) or not items:
-        raise JobError(f"{path} {'has an id twice' if items else 'is empty'}; give every item an id of its own")
+    if len({item["id"] for item in items}) < len(items):
+        raise JobError(f"{path} has an id twice; give every item an id of its own")
     return items
 
 
@@ -298,9 +299,9 @@ def gathering_model(name: str, decoder: GreedyDecoder, expected: int) -> "Model"
         async def generate(
             self,
             input: list[ChatMessage],
-            tools: list[ToolInfo],  # noqa: ARG002
-            tool_choice: ToolChoice,  # noqa: ARG002
-            config: GenerateConfig,  # noqa: ARG002
+            tools: list[ToolInfo],
+            tool_choice: ToolChoice,
+            config: GenerateConfig,
         ) -> ModelOutput:
             chat = [{"role": message.role, "content": message.text} for message in input]
             text = decoder.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
@@ -386,10 +387,11 @@ def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
     model, tokenizer = load(config)
     progress = Progress()
     decoder = GreedyDecoder(model, tokenizer, config, progress)
-    by_id = {item["id"]: item for item in items}
-    lines = [line(by_id[str(sample.id)], sample) for sample in score(config, items, decoder)]
+    samples = {(str(sample.id), sample.epoch): sample for sample in score(config, items, decoder)}
+    epochs = range(1, config.epochs + 1)
+    lines = [line(item, samples[item["id"], epoch]) for item in items for epoch in epochs]
     with (OUT / "items.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+        file.writelines(json.dumps(row) + "\n" for row in lines)
     means = {key: round(sum(row[key] for row in lines) / len(lines), 6) for key in ("score", "answered", "truncated")}
     return {
         "items": len(items),

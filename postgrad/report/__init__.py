@@ -12,9 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from postgrad import families, provenance, sections
+from postgrad.report import families, provenance, sections
 from postgrad.answer import ENDED_EARLY, answer, claim_of, improved
-from postgrad.evidence import Evidence, gather
+from postgrad.report.evidence import Evidence, gather
 from postgrad.summary import summary_of
 from postgrad.units import dollars, duration, one_line, p_value, percent, printable, signed
 from shared_memory.database import Database

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from agents.evaluator.statistics import summarise
 from postgrad.answer import BASELINE
-from postgrad.blocks import Block, Grid, Paragraph, Section
-from postgrad.evidence import Evidence, read_lines
+from postgrad.report.blocks import Block, Grid, Paragraph, Section
+from postgrad.report.evidence import Evidence, read_lines
 from postgrad.units import NONE, percent, plus_minus, signed
 from shared_memory.records import EvalResult, Part
 

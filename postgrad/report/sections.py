@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from postgrad.answer import BASELINE
-from postgrad.blocks import Block, Bullets, Facts, Grid, Node, Paragraph, Plot, Section, Tree
-from postgrad.evidence import Evidence, read_lines
-from postgrad.plots import Bar, finite, loss_plot, score_plot
+from postgrad.report.blocks import Block, Bullets, Facts, Grid, Node, Paragraph, Plot, Section, Tree
+from postgrad.report.evidence import Evidence, read_lines
+from postgrad.report.plots import Bar, finite, loss_plot, score_plot
 from postgrad.units import NONE, dollars, duration, p_value, percent, plus_minus, signed
 from shared_memory.records import Experiment, Job, JobState, Part, Purpose
 

@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from postgrad.blocks import Block, Bullets, Code, Facts, Grid, Paragraph, Section
-from postgrad.evidence import Evidence, read_lines
+from postgrad.report.blocks import Block, Bullets, Code, Facts, Grid, Paragraph, Section
+from postgrad.report.evidence import Evidence, read_lines
 from postgrad.units import NONE, dollars, duration, one_line, percent
 from shared_memory.records import MICRO_USD, DatasetRecord, Decision, Job, Purpose, Recipe
 
