@@ -21,7 +21,7 @@ JOBS_OF_THE_END = 2
 """Jobs kept back for saving the champion and for its one evaluation on the report items."""
 
 PRIOR_ITEMS = 4
-"""Weight, in items, of the pull towards the baseline's score when candidates are ranked (`shrunken`)."""
+"""Weight, in items, of the pull towards the baseline's score when candidates are ranked (`Metric.shrunken`)."""
 
 
 @dataclass(frozen=True)
@@ -115,27 +115,18 @@ def incumbent(state: RunState) -> str:
 
     The baseline is a candidate too, so a model that is worse than the base is never delivered.
     """
-    goal = goal_of(state)
     baseline = selection_result(state, BASELINE)
     if baseline is None:
         return BASELINE
-    best, best_score = BASELINE, baseline.score
+    best, best_metric = BASELINE, baseline.metric
     for experiment in experiments_of(state).values():
         result = selection_result(state, experiment.id)
-        if result is None or result.benchmark != goal.primary.id:
+        if result is None:
             continue
-        score = shrunken(result.score, result.n, baseline.score)
-        if score > best_score:
-            best, best_score = experiment.id, score
+        metric = result.metric.shrunken(baseline.score, PRIOR_ITEMS)
+        if metric.better_than(best_metric):
+            best, best_metric = experiment.id, metric
     return best
-
-
-def shrunken(score: float, n: int, prior: float) -> float:
-    """Mean pulled towards `prior` with the weight of PRIOR_ITEMS items: the posterior mean of a beta-binomial.
-
-    A score on few items is believed less than the same score on many (winner's curse).
-    """
-    return (score * n + prior * PRIOR_ITEMS) / (n + PRIOR_ITEMS)
 
 
 def selection_result(state: RunState, experiment: str) -> EvalResult | None:

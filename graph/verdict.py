@@ -112,9 +112,7 @@ def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal
     if move is Move.CONFIRM:
         changes |= _claim(name, job.experiment, after, desk)
     if move is Move.BASELINE:
-        scores = ", ".join(
-            f"{result.part} {result.score:.3f} ± {result.stderr:.3f} (n={result.n})" for result in results
-        )
+        scores = ", ".join(f"{result.part} {result.metric}" for result in results)
         desk.emit("note", text=f"baseline on {name}: {scores}")
     return changes
 
@@ -129,8 +127,7 @@ def _judge(name: str, before: RunState, after: RunState, desk: Desk) -> Plain:
     )
     _file(experiment, desk)
     if result is not None and rival is not None:
-        score = f"{result.score:.3f} ± {result.stderr:.3f}"
-        text = f"{name} scores {score} on the selection items; {old} had {rival.score:.3f}"
+        text = f"{name} scores {result.metric} on the selection items; {old} had {rival.score:.3f}"
         desk.emit("verdict", experiment=name, verdict=experiment.verdict, text=text)
     return update(experiments={name: experiment})
 

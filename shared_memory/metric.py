@@ -26,5 +26,13 @@ class Metric(BaseModel):
             raise ValueError(f"{self.name} and {other.name} are not the same metric")
         return self.value > other.value if self.higher_is_better else self.value < other.value
 
+    def shrunken(self, prior: float, items: float) -> Metric:
+        """This metric with its value pulled towards `prior` with the weight of `items` items.
+
+        For a share, that is the posterior mean of a beta-binomial. A value on few items is believed less than the same
+        value on many: the best of ten equal checkpoints looks 5 points better than it is on 200 items (winner's curse).
+        """
+        return self.model_copy(update={"value": (self.value * self.n + prior * items) / (self.n + items)})
+
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.stderr:.3f} (n={self.n})"

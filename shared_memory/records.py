@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared_memory.metric import Metric
+
 MICRO_USD = 1_000_000
 """Micro-dollars in a dollar."""
 
@@ -268,6 +270,10 @@ class EvalResult(Record):
     @property
     def id(self) -> str:
         return f"{self.experiment}/{self.benchmark}/{self.part}"
+
+    @property
+    def metric(self) -> Metric:
+        return Metric(name=self.benchmark, value=self.score, stderr=self.stderr, n=self.n)
 
 
 class ComparisonResult(Record):

@@ -35,9 +35,7 @@ def summarise(scores: Sequence[float]) -> tuple[float, float, int]:
     return mean, math.sqrt(variance / n), n
 
 
-def paired_comparison(
-    baseline: Mapping[str, float], candidate: Mapping[str, float], *, seed: int = 0
-) -> Comparison:
+def paired_comparison(baseline: Mapping[str, float], candidate: Mapping[str, float], *, seed: int = 0) -> Comparison:
     """The mean paired difference with its 95 % bootstrap interval and the mid-p McNemar p-value.
 
     Items are resampled as pairs, with a fixed seed. Where all differences are equal there is nothing to resample, and

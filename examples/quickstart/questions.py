@@ -91,7 +91,9 @@ def kinetic_mistakes(m: int, v: int) -> tuple[Fraction, ...]:
     return tuple(Fraction(value) / 2 for value in values)
 
 
-def converted(name: str, unit: str, numbers: range, factor: Fraction, wordings: tuple[str, ...], working: str) -> Family:
+def converted(
+    name: str, unit: str, numbers: range, factor: Fraction, wordings: tuple[str, ...], working: str
+) -> Family:
     """A family that multiplies its one number by a fixed unit factor."""
     return Family(name, unit, grid(numbers), wordings, working, scaled(factor), scale_mistakes(factor))
 
@@ -272,7 +274,9 @@ def rows_of(part: str, count: int, seed: int) -> list[dict[str, str]]:
         sources = [source for source, taken in zip(sources, round_of_rows, strict=True) if taken]
         rows += [taken for taken in round_of_rows if taken]
     if len(rows) < count:
-        raise ValueError(f"part {part!r} has {len(rows)} different questions, {count} were asked for; ask for fewer rows")
+        raise ValueError(
+            f"part {part!r} has {len(rows)} different questions, {count} were asked for; ask for fewer rows"
+        )
     return rows[:count]
 
 

@@ -106,4 +106,6 @@ def test_a_tie_goes_to_the_older_and_a_worse_score_never_replaces_the_incumbent(
 
 
 def test_a_score_on_few_items_is_believed_less() -> None:
-    assert routing.shrunken(0.6, 10, 0.2) < routing.shrunken(0.55, 200, 0.2)
+    few = EvalResult.model_validate(result("e1", "selection", 0.6, n=10)).metric.shrunken(0.2, routing.PRIOR_ITEMS)
+    many = EvalResult.model_validate(result("e2", "selection", 0.55, n=200)).metric.shrunken(0.2, routing.PRIOR_ITEMS)
+    assert many.better_than(few)
