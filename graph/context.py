@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,6 +18,7 @@ from agents.jobs.base import JobRunner
 from agents.jobs.local import LocalRunner
 from agents.researcher import playbook as researcher_playbook
 from agents.trainer import playbook as trainer_playbook
+from agents.trainer.footprint import matrix_gflops
 from graph.state import Stock
 from shared_memory.budget import Budget
 from shared_memory.database import Database
@@ -45,10 +45,6 @@ class Context:
     home: str = ""
     """`$POSTGRAD_HOME` of this run; empty takes the environment's."""
 
-    def __post_init__(self) -> None:
-        # Not a field: it is no setting, and the schema that Studio asks for could not describe it.
-        self.parking = threading.Event()
-
 
 @lru_cache(maxsize=8)
 def _settings_of(home: str) -> Settings:
@@ -63,10 +59,10 @@ def _database_of(path: Path) -> Database:
 class Desk:
     """Everything that a node of one run works with."""
 
-    def __init__(self, run_id: str, context: Context, emit: Any = None) -> None:
+    def __init__(self, run_id: str, context: Context, runtime: Runtime[Context] | None = None) -> None:
         self.run_id = run_id
         self.context = context
-        self._emit = emit
+        self._runtime = runtime
 
     @classmethod
     def of(cls, runtime: Runtime[Context]) -> Desk:
@@ -74,7 +70,13 @@ class Desk:
         info = runtime.execution_info
         if info is None or info.thread_id is None:
             raise ValueError("postgrad's graph needs a checkpointer and a thread_id: the thread is the run")
-        return cls(info.thread_id, runtime.context or Context(), runtime.stream_writer)
+        return cls(info.thread_id, runtime.context or Context(), runtime)
+
+    @property
+    def draining(self) -> bool:
+        """Whether whoever drives the run has asked it to stop after this step."""
+        control = self._runtime.control if self._runtime else None
+        return control is not None and control.drain_requested
 
     @cached_property
     def settings(self) -> Settings:
@@ -112,12 +114,25 @@ class Desk:
 
     def emit(self, kind: str, **fields: Any) -> None:
         """Tell whoever watches the run; see docs/events.md for the vocabulary."""
-        if self._emit is not None:
-            self._emit({"kind": kind, "at": time.time(), **fields})
+        if self._runtime is not None:
+            self._runtime.stream_writer({"kind": kind, "at": time.time(), **fields})
 
     def register(self, goal: Goal) -> None:
         """Put the run into the register, where a LangGraph server and not our worker started it."""
         self.runs.create(self.run_id, goal, time.time(), driver="studio")
+
+    def gflops(self) -> float:
+        """This machine's matrix rate, measured once a run: a plan made again after a crash must come out the same."""
+        noted = self.journal.notes("machine").get("gflops")
+        if noted is None:
+            noted = {"gflops": matrix_gflops()}
+            self.journal.note("machine", "gflops", noted)
+        return float(noted["gflops"])
+
+    def count_time(self, seconds: float) -> None:
+        """Count driving time where no worker of ours has a clock for it: under a LangGraph server."""
+        if self.runs.get(self.run_id).driver == "studio":
+            self.runs.add_active_seconds(self.run_id, seconds)
 
     def seconds_left(self, goal: Goal) -> float:
         """Until the goal's hours (of driving) or its wall-clock deadline are used up."""

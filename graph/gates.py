@@ -38,7 +38,7 @@ def is_free(spec: JobSpec) -> bool:
 
 def request(spec: JobSpec, desk: Desk) -> Plain:
     """What a person needs to see of a job to decide on it."""
-    script = desk.paths.stored(spec.files[spec.script]).read_text(encoding="utf-8")
+    script = desk.paths.stored(spec.files[spec.script]).read_text(encoding="utf-8", errors="replace")
     return {**spec.plain(), "digest": spec.digest, "script_text": script}
 
 

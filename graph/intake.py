@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from agents.base_model import BaseModel, find_base_model
+from agents.data_engineer.formats import read_rows
 from agents.evaluator.benchmarks import Benchmark, load_benchmark
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
 from shared_memory.records import Part
 
+READ_AT_ONCE = 64 * 2**20
+"""Bytes up to which training data is read before anything else, so that a bad file is known before a job has run."""
 SMALLEST_PART = 20
 """Items below which a part of a benchmark says nothing: the 95 % interval of a share is wider than ± 20 points."""
 
@@ -29,8 +32,10 @@ def check_goal(goal: Goal) -> tuple[BaseModel, dict[str, Benchmark]]:
                     f"benchmark {name} has {n} {part.value} items; give it at least {SMALLEST_PART} of each part"
                 )
     for source in goal.data.train:
-        if not Path(source).exists():
-            raise BadInput(f"training data {source} does not exist; check [data] train")
+        if not Path(source).is_file():
+            raise BadInput(f"training data {source} is no file; check [data] train")
+        if Path(source).stat().st_size <= READ_AT_ONCE:
+            read_rows(Path(source))
     if goal.data.generator and not Path(goal.data.generator).is_file():
         raise BadInput(f"generator {goal.data.generator} does not exist; check [data] generator")
     if not goal.data.train and (not goal.data.generator or goal.data.synthesise == "never"):

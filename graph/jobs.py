@@ -12,28 +12,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from agents.jobs.base import JobRunner, read_events
 from graph.context import Context, Desk
 from graph.gates import gate
 from graph.state import JobsState, Plain, jobs_update
-from shared_memory.errors import BudgetSpent
+from graph.watch import tell, watch
+from shared_memory.errors import BudgetSpent, Conflict
 from shared_memory.goal import Goal
-from shared_memory.ledger import ActionState
+from shared_memory.ledger import Action, ActionState
 from shared_memory.records import REJECTED, Decision, Envelope, Job, JobSpec, JobState, Purpose, submission_key
-
-WATCH_SECONDS = 60.0
-"""A watch slice ends after so long even when nothing changed, so that its progress is checkpointed."""
-POLL_SECONDS = 0.5
 
 ROLE_OF_PURPOSE = {
     Purpose.GENERATION: "data_engineer",
@@ -122,11 +116,11 @@ def _decision(spec: JobSpec, said: Plain) -> Decision:
 
 
 def edit(spec: JobSpec, changes: Plain, desk: Desk) -> JobSpec:
-    """The spec as a person changed it: another config, or other texts of its files."""
+    """The spec as a person changed it: another config, or another text of its script; its data stay as they are."""
     files = dict(spec.files)
-    for name, text in changes.get("files", {}).items():
-        if name in files:
-            files[name] = desk.paths.store(str(text).encode())
+    text = changes.get("files", {}).get(spec.script)
+    if text is not None:
+        files[spec.script] = desk.paths.store(text.encode())
     title = spec.title if spec.title.endswith(" (edited)") else f"{spec.title} (edited)"
     return spec.model_copy(update={"config": changes.get("config", spec.config), "files": files, "title": title})
 
@@ -150,8 +144,9 @@ def submit(state: JobsState, runtime: Runtime[Context]) -> Plain:
             finished.append(_refused(spec, JobState.CANCELLED, str(spent)))
             continue
         tracked[job.key] = job
-        _tell(desk, job, spec)
-    return jobs_update(tracked=tracked, finished=finished, halt=halt or state.get("halt", ""), error=error)
+        tell(desk, job, spec)
+    halted = {"halt": halt or state.get("halt", ""), "error": error or state.get("error", "")}
+    return jobs_update(tracked=tracked, finished=finished, **halted)
 
 
 def attempt_at(spec: JobSpec, desk: Desk, reopened: int) -> int:
@@ -168,6 +163,11 @@ def attempt_at(spec: JobSpec, desk: Desk, reopened: int) -> int:
 
 def _submit_one(spec: JobSpec, attempt: int, desk: Desk, goal: Goal) -> Job:
     key = submission_key(desk.run_id, spec, attempt)
+    rival = next((a for a in desk.ledger.open_actions() if _is_rival(a, spec)), None)
+    if rival is not None:
+        raise Conflict(
+            f"{spec.experiment} is being trained already by job {rival.key}; cancel the run, or wait for its end"
+        )
     desk.budget(goal).reserve(key, spec.estimate.usd_micro, role=ROLE_OF_PURPOSE[spec.purpose])
     action = desk.ledger.intend(spec, attempt)
     runner = desk.runner(spec.runner)
@@ -188,86 +188,10 @@ def _submit_one(spec: JobSpec, attempt: int, desk: Desk, goal: Goal) -> Job:
     )
 
 
-def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
-    """Poll all jobs; return at the first change of a job, when parked, or after WATCH_SECONDS."""
-    desk = Desk.of(runtime)
-    goal = Goal.model_validate(state["goal"])
-    tracked = {key: Job.model_validate(plain) for key, plain in state["tracked"].items()}
-    offsets = dict(state.get("offsets", {}))
-    titles = {spec.digest: spec for spec in specs_of(state)}
-    halt, error = state.get("halt", ""), state.get("error", "")
-    ends = time.monotonic() + WATCH_SECONDS
-    changed = False
-    while not changed and time.monotonic() < ends and not desk.context.parking.is_set():
-        for key, job in tracked.items():
-            if job.state.terminal:
-                continue
-            spec = titles[job.spec_digest]
-            runner = desk.runner(job.runner)
-            offsets[key] = _tell_progress(desk, runner, job, spec, offsets.get(key, 0))
-            now = _looked_at(runner, job)
-            if now.state is not job.state:
-                changed = True
-                tracked[key] = now
-                if now.state.terminal:
-                    _settle(desk, goal, now)
-                _tell(desk, now, spec)
-        if not halt:
-            halt, error = _means_are_gone(desk, goal)
-            if halt:
-                desk.emit("note", text=f"stopping the running jobs: {error}")
-                for job in tracked.values():
-                    desk.runner(job.runner).cancel(job.backend_id)
-        if not changed:
-            desk.context.parking.wait(POLL_SECONDS)
-    return jobs_update(tracked=tracked, offsets=offsets, halt=halt, error=error)
-
-
-def _means_are_gone(desk: Desk, goal: Goal) -> tuple[str, str]:
-    """Whether the run has to end now: cancelled by a person, or out of time."""
-    if desk.runs.get(desk.run_id).cancel_requested:
-        return "cancelled", "a person cancelled the run"
-    if desk.seconds_left(goal) <= 0:
-        return "timed_out", f"the goal's {goal.limits.hours:g} h, or its deadline, are used up"
-    return "", ""
-
-
-def _looked_at(runner: JobRunner, job: Job) -> Job:
-    """The job with its backend's latest word; a finished one with its result, or its cause of failure."""
-    status = runner.status(job.backend_id)
-    seen = job.model_copy(
-        update={
-            "state": status.state,
-            "exit_code": status.exit_code,
-            "seconds": status.seconds,
-            "usd_micro": status.usd_micro,
-            "error": status.error,
-        }
-    )
-    if status.state is not JobState.SUCCEEDED:
-        return seen
-    result = _result_of(runner, job)
-    if result is None:
-        error = "it exited with 0 but printed no result line; see its log with `postgrad logs`"
-        return seen.model_copy(update={"state": JobState.FAILED, "error": error})
-    return seen.model_copy(update={"result": result})
-
-
-def _result_of(runner: JobRunner, job: Job) -> dict[str, Any] | None:
-    result, offset = None, 0
-    while True:
-        text, following = runner.logs(job.backend_id, offset)
-        result = read_events(text)[1] or result
-        if following == offset:
-            return result
-        offset = following
-
-
-def _settle(desk: Desk, goal: Goal, job: Job) -> None:
-    """Book a job's end; booking it again changes nothing."""
-    desk.ledger.finished(job.key, job)
-    desk.budget(goal).settle(job.key, job.usd_micro)
-    desk.journal.put(job, id=job.key)
+def _is_rival(action: Action, spec: JobSpec) -> bool:
+    """Whether an open action trains the same experiment under another digest: its plan was lost, and made anew."""
+    same = action.purpose is spec.purpose is Purpose.TRAINING and action.experiment == spec.experiment
+    return same and action.spec_digest != spec.digest
 
 
 def collect(state: JobsState, runtime: Runtime[Context]) -> Plain:
@@ -286,30 +210,6 @@ def _refused(spec: JobSpec, state: JobState, error: str) -> Job:
     return Job(
         key="", spec_digest=spec.digest, purpose=spec.purpose, experiment=spec.experiment, state=state, error=error
     )
-
-
-def _tell(desk: Desk, job: Job, spec: JobSpec) -> None:
-    shown = job.model_dump(mode="json", include={"key", "experiment", "purpose", "state", "seconds", "error"})
-    desk.emit("job", title=spec.title, **shown)
-
-
-def _tell_progress(desk: Desk, runner: JobRunner, job: Job, spec: JobSpec, offset: int) -> int:
-    """Pass on the latest progress that the job printed since `offset`; returns the offset to go on from."""
-    text, following = runner.logs(job.backend_id, offset)
-    progress, _ = read_events(text)
-    if progress:
-        measured = _measures(progress[-1])
-        step, steps = measured.get("step") or 0, measured.get("steps") or 0
-        eta = (measured.get("seconds") or 0) * (steps - step) / step if step > 0 else None
-        shown = {"key": job.key, "experiment": job.experiment, "purpose": job.purpose.value, "title": spec.title}
-        desk.emit("progress", **{**measured, **shown, "step": step, "steps": steps, "eta_seconds": eta})
-    return following
-
-
-def _measures(event: Plain) -> dict[str, float | None]:
-    """The numbers of a progress event (a script may print anything); NaN and infinity, unknown to JSON, become None."""
-    numbers = {key: value for key, value in event.items() if isinstance(value, int | float)}
-    return {key: value if math.isfinite(value) else None for key, value in numbers.items() if key not in ("kind", "at")}
 
 
 def _after_preflight(state: JobsState) -> str:

@@ -79,7 +79,7 @@ def router(state: RunState, runtime: Runtime[Context]) -> Plain:
     desk = Desk.of(runtime)
     goal = routing.goal_of(state)
     stock = desk.stock(goal, _seconds_kept(state))
-    cancelled = stock["cancelled"] and not state.get("halt")
+    cancelled = stock["cancelled"]
     halt, error = (
         ("cancelled", "a person cancelled the run") if cancelled else (state.get("halt", ""), state.get("error", ""))
     )
@@ -209,6 +209,7 @@ def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
         goal=brief.goal,
         paths=desk.paths,
         measured=training.measured_rate(brief.experiments.values()),
+        gflops=desk.gflops(),
     )
     return {**_ask_for([spec]), **update(experiments={experiment.id: experiment})}
 
@@ -216,7 +217,7 @@ def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
 def _deliver(proposal: DeliveryProposal, state: RunState, desk: Desk, model: BaseModel) -> Plain:
     """A merge where it is asked for and the run may still start jobs; else the trained files as they are."""
     experiment = routing.experiments_of(state)[proposal.experiment]
-    may_run = state.get("halt") not in ("cancelled", "failed") and state["stock"]["jobs_left"] > 1
+    may_run = state.get("halt") not in ("cancelled", "failed") and routing.means_left(state)
     if proposal.merge and may_run and not routing.gave_up(state, Move.DELIVER):
         return _ask_for([delivery.merge_job(experiment, model, desk.paths)])
     return hand_over(experiment, None, desk, routing.goal_of(state), model)

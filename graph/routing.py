@@ -17,9 +17,6 @@ from shared_memory.records import EvalResult, Experiment, Part, Recipe
 
 BASELINE = "baseline"
 
-JOBS_OF_THE_END = 2
-"""Jobs kept back for saving the champion and for its one evaluation on the report items."""
-
 PRIOR_ITEMS = 4
 """Weight, in items, of the pull towards the baseline's score when candidates are ranked (`Metric.shrunken`)."""
 
@@ -74,7 +71,7 @@ def ending(state: RunState) -> Choice:
     if state.get("delivered") != best:
         return Choice(Move.DELIVER, best)
     may_measure = state.get("halt") not in ("cancelled", "failed") and not gave_up(state, Move.CONFIRM)
-    if may_measure and state["stock"]["jobs_left"] > 0 and not confirmed(state, best):
+    if may_measure and means_left(state) and not confirmed(state, best):
         return Choice(Move.CONFIRM, best)
     return Choice(Move.STOP)
 
@@ -85,13 +82,24 @@ def cap_that_cuts(state: RunState, move: Move) -> Choice | None:
     if stock["seconds_left"] <= stock["seconds_kept"]:
         kept = f", of which {stock['seconds_kept'] / 60:.0f} min are kept back for saving the best model"
         return Choice(Move.STOP, halt="timed_out", why=f"{max(0, stock['seconds_left']) / 60:.0f} min are left{kept}")
-    needed = {Move.DRAFT: 2, Move.IMPROVE: 2, Move.DEBUG: 2, Move.CANDIDATE: 1, Move.BASELINE: 1, Move.DATA: 1}
-    kept_jobs = 0 if move is Move.BASELINE else JOBS_OF_THE_END
+    benchmarks = len(goal_of(state).benchmark)
+    needed = {Move.DRAFT: 2, Move.IMPROVE: 2, Move.DEBUG: 2, Move.CANDIDATE: 1, Move.BASELINE: benchmarks, Move.DATA: 1}
+    kept_jobs = 0 if move is Move.BASELINE else jobs_of_the_end(state)
     if stock["jobs_left"] < needed.get(move, 0) + kept_jobs:
         return Choice(
             Move.STOP, halt="over_budget", why=f"{stock['jobs_left']} jobs are left, too few for another experiment"
         )
     return None
+
+
+def jobs_of_the_end(state: RunState) -> int:
+    """Jobs kept back: one saves the champion, and one for each benchmark measures it on the report items."""
+    return 1 + len(goal_of(state).benchmark)
+
+
+def means_left(state: RunState) -> bool:
+    """Whether the run may still start a job of the end."""
+    return state["stock"]["jobs_left"] > 0 and state["stock"]["seconds_left"] > 0
 
 
 def gave_up(state: RunState, move: Move) -> bool:
@@ -121,8 +129,8 @@ def incumbent(state: RunState) -> str:
     best, best_metric = BASELINE, baseline.metric
     for experiment in experiments_of(state).values():
         result = selection_result(state, experiment.id)
-        if result is None:
-            continue
+        if result is None or result.settings_digest != baseline.settings_digest:
+            continue  # measured in another way: the two numbers cannot be compared
         metric = result.metric.shrunken(baseline.score, PRIOR_ITEMS)
         if metric.better_than(best_metric):
             best, best_metric = experiment.id, metric

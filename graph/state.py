@@ -87,6 +87,8 @@ class JobsState(TypedDict, total=False):
     """State of the door to compute. It shares only channels without a reducer with RunState."""
 
     goal: Plain
+    stock: Stock
+    move: str
     pending: list[Plain]
     finished: list[Plain]
     reopened: int

@@ -11,6 +11,7 @@ from langgraph.runtime import Runtime
 from agents.brain import Move
 from agents.data_engineer import prepare as data_engineer
 from agents.evaluator import evaluation
+from agents.evaluator.benchmarks import Benchmark
 from agents.trainer import delivery, training
 from graph import routing
 from graph.context import Context, Desk
@@ -87,7 +88,8 @@ def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plai
     if job.purpose is Purpose.GENERATION:
         return update(generated=[*state.get("generated", []), str(data_engineer.generated_file(job))])
     if job.purpose is Purpose.TRAINING:
-        experiment = training.finish_training(routing.experiments_of(state)[job.experiment], job)
+        planned = training.as_approved(routing.experiments_of(state)[job.experiment], spec.config)
+        experiment = training.finish_training(planned, job)
         _file(experiment, desk)
         return update(experiments={experiment.id: experiment})
     if job.purpose is Purpose.MERGE:
@@ -108,13 +110,21 @@ def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal
     after = cast(RunState, {**state, "results": {**state.get("results", {}), **changes["results"]}})
     move = Move(state["move"])
     if move is Move.CANDIDATE:
+        _require_same_settings(job.experiment, after)
         changes |= _judge(job.experiment, state, after, desk)
     if move is Move.CONFIRM:
-        changes |= _claim(name, job.experiment, after, desk)
+        changes |= _claim(benchmarks_of(goal)[name], job.experiment, after, desk)
     if move is Move.BASELINE:
         scores = ", ".join(f"{result.part} {result.metric}" for result in results)
         desk.emit("note", text=f"baseline on {name}: {scores}")
     return changes
+
+
+def _require_same_settings(name: str, state: RunState) -> None:
+    """Raise PostgradError where a candidate was measured in another way than the baseline."""
+    result, baseline = routing.selection_result(state, name), routing.selection_result(state, routing.BASELINE)
+    if result and baseline and result.settings_digest != baseline.settings_digest:
+        raise PostgradError("it was measured with other settings than the baseline, so the scores cannot be compared")
 
 
 def _judge(name: str, before: RunState, after: RunState, desk: Desk) -> Plain:
@@ -132,10 +142,11 @@ def _judge(name: str, before: RunState, after: RunState, desk: Desk) -> Plain:
     return update(experiments={name: experiment})
 
 
-def _claim(benchmark: str, name: str, state: RunState, desk: Desk) -> Plain:
+def _claim(source: Benchmark, name: str, state: RunState, desk: Desk) -> Plain:
     """The one comparison on the report items."""
+    benchmark = source.name
     pair = [state["results"][f"{who}/{benchmark}/{Part.REPORT}"] for who in (routing.BASELINE, name)]
-    claimed = evaluation.claim(EvalResult.model_validate(pair[0]), EvalResult.model_validate(pair[1]))
+    claimed = evaluation.claim(EvalResult.model_validate(pair[0]), EvalResult.model_validate(pair[1]), source)
     desk.journal.put(claimed, id=benchmark)
     interval = f"95 % interval {100 * claimed.ci_low:+.1f} to {100 * claimed.ci_high:+.1f}"
     desk.emit(
@@ -185,7 +196,7 @@ def status_of(state: RunState) -> tuple[RunStatus, str]:
 def outcome_of(state: RunState) -> Outcome:
     """`improved` only where the paired interval on the primary benchmark's report items lies above zero."""
     claim = state.get("claims", {}).get(routing.goal_of(state).primary.id)
-    if claim is not None:
+    if claim is not None and claim["experiment"] == state.get("delivered"):
         return Outcome.IMPROVED if ComparisonResult.model_validate(claim).win else Outcome.NO_IMPROVEMENT
     evaluated = any(experiment.status == "evaluated" for experiment in routing.experiments_of(state).values())
     return Outcome.NO_IMPROVEMENT if evaluated and not state.get("delivered") else Outcome.NONE
@@ -208,6 +219,7 @@ def evidence(state: RunState) -> dict[str, Any]:
 def _write_card(state: RunState, goal: Goal) -> None:
     experiment = routing.experiments_of(state)[state["delivered"]]
     results = [EvalResult.model_validate(plain) for plain in state["results"].values()]
+    claims = [ComparisonResult.model_validate(plain) for plain in state.get("claims", {}).values()]
     dataset = state.get("datasets", {}).get(experiment.dataset)
     delivery.write_card(
         Path(state["model"]),
@@ -217,5 +229,5 @@ def _write_card(state: RunState, goal: Goal) -> None:
         dataset=DatasetRecord.model_validate(dataset) if dataset else None,
         baseline=[result for result in results if result.experiment == routing.BASELINE],
         results=[result for result in results if result.experiment == experiment.id],
-        claims=[ComparisonResult.model_validate(plain) for plain in state.get("claims", {}).values()],
+        claims=[claim for claim in claims if claim.experiment == experiment.id],
     )

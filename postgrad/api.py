@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from postgrad.worker import Decide, Driver, Event
 from shared_memory.database import Database
@@ -96,7 +100,7 @@ def stream(
                 raise event
             yield event
     finally:
-        driver.context.parking.set()
+        driver.park()
         thread.join()
 
 
@@ -158,10 +162,12 @@ def ready_to_go_on(settings: Settings, run_id: str) -> RunRow:
 
 def start_worker(settings: Settings, run_id: str) -> int:
     """Start a worker for the run in the background, detached from this terminal; returns its process id."""
+    Runs(Database.open(settings.database)).update(run_id, ended=None)  # a touch: `attach` gives it time to come up
     paths = settings.run_paths(run_id)
     with paths.worker_log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "postgrad.worker", run_id],
+            # -P: the folder that one stands in may hold packages called `agents` or `graph`, too.
+            [sys.executable, "-P", "-m", "postgrad.worker", run_id],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -204,10 +210,17 @@ def cancel(settings: Settings, run_id: str) -> RunRow:
 
 
 def park(settings: Settings, run_id: str) -> None:
-    """Ask the run's worker on this machine to stop after the step it is in; jobs go on."""
+    """Ask the run's worker on this machine to stop after the step it is in; jobs go on.
+
+    A run that a Python program drives is left alone: the signal would end that whole program.
+    """
     row = holder(Database.open(settings.database), run_id)
-    if row is not None:
-        os.kill(row.pid, signal.SIGTERM)
+    if row is None or row.host != socket.gethostname():
+        return
+    with suppress(psutil.Error):
+        process = psutil.Process(row.pid)
+        if "postgrad.worker" in process.cmdline():
+            process.terminate()
 
 
 def summary(settings: Settings, run_id: str) -> Summary:
@@ -218,5 +231,12 @@ def summary(settings: Settings, run_id: str) -> Summary:
 
 
 def _drive(settings: Settings, run_id: str, decide: Decide | None, on_event: Callable[[Event], None] | None) -> Summary:
-    Driver(settings, run_id, on_event).drive(decide)
+    driver = Driver(settings, run_id, on_event)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="postgrad") as pool:
+        driving = pool.submit(driver.drive, decide)
+        try:
+            driving.result()
+        except BaseException:
+            driver.park()  # Ctrl-C reaches this thread only: the run ends its step, and stays resumable
+            raise
     return summary(settings, run_id)

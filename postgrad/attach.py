@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,21 @@ from shared_memory.runs import RunRow, Runs, RunStatus
 from shared_memory.settings import Settings
 
 POLL_SECONDS = 0.2
-START_SECONDS = 30.0
-"""How long a worker that was just started may take to claim its run."""
+START_SECONDS = 15.0
+"""How long a worker that was just started may take to claim its run, on a busy machine."""
 
 
-def follow(settings: Settings, run_id: str, *, ask: bool, started: bool = False, from_start: bool = False) -> int:
+def follow(settings: Settings, run_id: str, *, ask: bool, from_start: bool = False) -> int:
     """Show a run until it ends, waits for somebody else, or loses its worker; returns the exit code.
 
-    ask: whether to prompt here when the run waits for approval. started: a worker was just started, so one that is
-    not there yet is no fault. Ctrl-C parks the run and returns 130.
+    ask: whether to prompt here when the run waits for approval. Ctrl-C parks the run and returns 130.
     """
     db = Database.open(settings.database)
     events = tail(settings.run_paths(run_id).events, from_start=from_start)
     with Console() as console:
         try:
             while True:
-                row = _until_it_stops(db, run_id, events, console, started)
+                row = _until_it_stops(db, run_id, events, console)
                 if row.status is not RunStatus.WAITING or not ask:
                     return exit_code(row)
                 answer = console.ask(row.request["requests"] if row.request else [])
@@ -41,51 +41,42 @@ def follow(settings: Settings, run_id: str, *, ask: bool, started: bool = False,
                     return exit_code(row)
                 api.answer(settings, run_id, answer)
                 api.start_worker(settings, run_id)
-                started = True
         except KeyboardInterrupt:
-            return _park(settings, db, run_id, events, console)
+            api.park(settings, run_id)
+            row = _until_it_stops(db, run_id, events, console)
+            return 130 if row.status is RunStatus.RUNNING else exit_code(row)
 
 
-def _until_it_stops(
-    db: Database, run_id: str, events: Iterator[Event | None], console: Console, started: bool
-) -> RunRow:
-    """Render events until no worker drives the run any more."""
+def _until_it_stops(db: Database, run_id: str, events: Iterator[Event | None], console: Console) -> RunRow:
+    """Render events until nobody drives the run any more."""
     runs = Runs(db)
-    deadline = time.monotonic() + (START_SECONDS if started else 0)
-    seen_alive = False
     while True:
-        alive = holder(db, run_id) is not None
-        seen_alive = seen_alive or alive
+        driven = _is_driven(db, runs.get(run_id))
         for event in events:
             if event is None:
                 break
             console.render(event)
-        if not alive and (seen_alive or time.monotonic() > deadline or _has_ended(runs.get(run_id), started)):
-            return _final_row(runs, run_id, seen_alive or not started)
+        if not driven:
+            return _final_row(runs, run_id)
         time.sleep(POLL_SECONDS)
 
 
-def _has_ended(row: RunRow, started: bool) -> bool:
-    return not started and row.status is not RunStatus.RUNNING
+def _is_driven(db: Database, row: RunRow) -> bool:
+    """Whether somebody drives the run, or was started so lately that they may be on their way."""
+    if row.driver == "studio":
+        return row.status is RunStatus.RUNNING
+    wanted = row.ended is None and (row.status is not RunStatus.WAITING or row.answer is not None)
+    on_its_way = wanted and row.status is not RunStatus.INTERRUPTED and time.time() - row.updated < START_SECONDS
+    return on_its_way or holder(db, row.run_id) is not None
 
 
-def _final_row(runs: Runs, run_id: str, lived: bool) -> RunRow:
+def _final_row(runs: Runs, run_id: str) -> RunRow:
     """The run's row; one that still says `running` without a worker has lost it."""
     row = runs.get(run_id)
-    if row.status is RunStatus.RUNNING:
-        what = "the run's worker died" if lived else "the run's worker did not start"
-        return runs.update(
-            run_id,
-            status=RunStatus.INTERRUPTED,
-            error=f"{what}; `postgrad resume {run_id}` goes on, and its log is worker.log",
-        )
+    if row.status is RunStatus.RUNNING and row.driver == "worker":
+        error = f"the run's worker is gone; `postgrad resume {run_id}` goes on, and worker.log has its last words"
+        return runs.update(run_id, status=RunStatus.INTERRUPTED, error=error)
     return row
-
-
-def _park(settings: Settings, db: Database, run_id: str, events: Iterator[Event | None], console: Console) -> int:
-    api.park(settings, run_id)
-    row = _until_it_stops(db, run_id, events, console, started=False)
-    return exit_code(row) if row.status is not RunStatus.RUNNING else 130
 
 
 def tail(path: Path, from_start: bool) -> Iterator[Event | None]:
@@ -101,7 +92,8 @@ def tail(path: Path, from_start: bool) -> Iterator[Event | None]:
                 if not line.endswith(b"\n"):
                     break
                 position += len(line)
-                yield json.loads(line)
+                with suppress(ValueError):  # a full disk can leave half a line
+                    yield json.loads(line)
         yield None
 
 

@@ -77,7 +77,7 @@ def run(
     run_id = api.open_run(wanted, settings)
     _say(f"run {run_id} · {settings.run_paths(run_id).root}")
     api.start_worker(settings, run_id)
-    _follow(settings, run_id, detach, as_json, started=True, from_start=True)
+    _follow(settings, run_id, detach, as_json, from_start=True)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def resume(run: RunArgument, detach: DetachOption = False, as_json: JsonOption =
         _say(f"run {row.run_id} is being driven already; attaching to it")
     elif row.status is not RunStatus.WAITING or row.answer is not None:
         api.start_worker(settings, row.run_id)
-    _follow(settings, row.run_id, detach, as_json, started=not live and row.status is not RunStatus.WAITING)
+    _follow(settings, row.run_id, detach, as_json)
 
 
 @app.command()
@@ -136,7 +136,7 @@ def approve(
     if decisions is not None:
         api.answer(settings, row.run_id, decisions)
         api.start_worker(settings, row.run_id)
-        _follow(settings, row.run_id, detach, as_json, started=True)
+        _follow(settings, row.run_id, detach, as_json)
 
 
 @app.command()
@@ -191,7 +191,7 @@ def logs(
 @app.command()
 def report(run: RunArgument, as_json: JsonOption = False) -> None:
     """Write the report of a run again, and say where it is."""
-    from postgrad.report import write_report
+    from postgrad.report.write import write_report
     from shared_memory.database import Database
 
     settings = _settings()
@@ -238,12 +238,10 @@ def studio(
     """Serve the graph with `langgraph dev`, for LangGraph Studio."""
     from postgrad.studio import serve
 
-    raise typer.Exit(serve(port, browser))
+    raise typer.Exit(serve(_settings(), port, browser))
 
 
-def _follow(
-    settings: Any, run_id: str, detach: bool, as_json: bool, *, started: bool = False, from_start: bool = False
-) -> None:
+def _follow(settings: Any, run_id: str, detach: bool, as_json: bool, *, from_start: bool = False) -> None:
     """Follow a run to its end and leave with its exit code, unless the person only wanted it started."""
     from postgrad.attach import can_ask, follow
 
@@ -254,7 +252,7 @@ def _follow(
 
             _print_json(api.summary(settings, run_id))
         return
-    code = follow(settings, run_id, ask=can_ask(), started=started, from_start=from_start)
+    code = follow(settings, run_id, ask=can_ask(), from_start=from_start)
     _end(settings, run_id, code, as_json)
 
 
@@ -281,6 +279,10 @@ def main() -> None:
 
         _say(f"error: {redact(str(error))}")
         sys.exit(error.exit_code)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _say(f"error: {error.strerror or error}{where}; mend that and try again")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -11,16 +11,18 @@ import json
 import signal
 import sqlite3
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from shared_memory.database import Database
-from shared_memory.errors import BadInput, Conflict, PostgradError
+from shared_memory.errors import Conflict, PostgradError
 from shared_memory.lease import Lease
-from shared_memory.redaction import redact_plain
+from shared_memory.redaction import redact, redact_plain
 from shared_memory.run_paths import RunPaths
 from shared_memory.runs import RunRow, Runs, RunStatus
 from shared_memory.settings import Settings, load_settings
@@ -51,6 +53,8 @@ class Driver:
     """Drives one run from where it stands to its end, a gate, or the wish to park."""
 
     def __init__(self, settings: Settings, run_id: str, on_event: Callable[[Event], None] | None = None) -> None:
+        from langgraph.runtime import RunControl
+
         from graph.context import Context
 
         self.context: Context = Context(home=str(settings.home))
@@ -60,6 +64,8 @@ class Driver:
         self._paths: RunPaths = settings.run_paths(run_id)
         self._run_id = run_id
         self._on_event = on_event
+        self._parking = False
+        self._control = RunControl()
 
     def drive(self, decide: Decide | None = None) -> RunRow:
         """Go on until the run ends, waits or parks, and return its row.
@@ -75,19 +81,30 @@ class Driver:
                 if row.ended is not None:
                     self._report()
                 return row
-            except PostgradError as error:
-                return self._stopped(error)
-            except OSError as error:
-                cause = f"{error.strerror or error} ({error.filename or self._paths.root})"
-                return self._stopped(PostgradError(f"{cause}; mend that, then `postgrad resume {self._run_id}`"))
-            except sqlite3.Error as error:
-                return self._stopped(
-                    PostgradError(f"the database failed: {error}; `postgrad resume {self._run_id}` goes on")
-                )
-            except Exception as error:
-                # The boundary of the run: a fault of ours is filed like any other, and its traceback kept.
-                self._stopped(PostgradError(f"internal error: {error!r}; the traceback is in {self._paths.worker_log}"))
+            except Exception as error:  # the boundary of the run: whatever it was is filed, in one line
+                if lease.lost:
+                    raise  # another process drives the run now: its row is not ours to write
+                row = self._stopped(self._in_one_line(error))
+                if isinstance(error, PostgradError | OSError | sqlite3.Error):
+                    return row
                 raise
+
+    def _in_one_line(self, error: Exception) -> PostgradError:
+        """What stopped the run, for a person."""
+        go_on = f"`postgrad resume {self._run_id}` goes on"
+        if isinstance(error, PostgradError):
+            return error
+        if isinstance(error, OSError):
+            cause = f"{error.strerror or error} ({error.filename or self._paths.root})"
+            return PostgradError(f"{cause}; mend that, then {go_on}")
+        if isinstance(error, sqlite3.Error):
+            return PostgradError(f"the database failed: {error}; {go_on}")
+        return PostgradError(f"internal error: {error!r}; the traceback is in {self._paths.worker_log}")
+
+    def park(self) -> None:
+        """Stop after the step that is going on; jobs go on by themselves. May be called from any thread or signal."""
+        self._parking = True
+        self._control.request_drain("parked")
 
     def _drive(self, lease: Lease, decide: Decide | None) -> RunRow:
         from langgraph.checkpoint.sqlite import SqliteSaver
@@ -98,16 +115,16 @@ class Driver:
             graph = builder.compile(checkpointer=SqliteSaver(connection), name="postgrad")
             config: RunnableConfig = {"configurable": {"thread_id": self._run_id}}
             feed = self._next_input(graph, config)
-            self._runs.update(self._run_id, status=RunStatus.RUNNING, error="", ended=None)
+            self._runs.update(self._run_id, status=RunStatus.RUNNING, error="", exit_code=None, ended=None)
             self._write({"kind": "status", "status": "running", "text": "resumed" if feed is None else "running"})
             while True:
                 for event in self._steps(graph, feed, config, lease):
                     self._write(event)
-                if self.context.parking.is_set():
-                    return self._parked()
                 snapshot = graph.get_state(config)
-                if not snapshot.interrupts:
+                if not snapshot.tasks:
                     return self._runs.get(self._run_id)
+                if not snapshot.interrupts:
+                    return self._parked()
                 feed = self._answered(snapshot.interrupts[0], decide)
                 if feed is None:
                     return self._runs.get(self._run_id)
@@ -116,44 +133,66 @@ class Driver:
         """What to feed the graph with: the goal, an answer, a reopening, or nothing (go on where it stopped)."""
         from langgraph.types import Command
 
+        from graph.watch import stop_open_jobs
+
         row = self._runs.get(self._run_id)
         snapshot = graph.get_state(config)
         if not snapshot.created_at:
             return row.goal
         if snapshot.interrupts:
-            return _resume(snapshot.interrupts[0], row.answer) if row.answer is not None else None
+            interrupt = snapshot.interrupts[0]
+            answers_this = row.answer is not None and row.request == interrupt.value
+            return _resume(interrupt, row.answer or {}) if answers_this else None
         # `snapshot.next` leaves out a task that is done but whose step was not: only without any task is a run over.
         if not snapshot.tasks:
             state = snapshot.values
             fresh = {"halt": "", "error": "", "given_up": [], "pending": [], "finished": []}
             return Command(goto="router", update={**fresh, "reopened": state["reopened"] + 1, **_reopened(state)})
+        if row.cancel_requested and row.status is RunStatus.FAILED:
+            # The node that is next fails every time: go around it, so that the best model is still handed over.
+            stop_open_jobs(self._run_id, self.context)
+            halted = {"halt": "cancelled", "error": "a person cancelled the run", "pending": [], "finished": []}
+            graph.update_state(config, halted, as_node="verdict")
         return None
 
     def _steps(self, graph: Any, feed: Any, config: RunnableConfig, lease: Lease) -> Iterator[Event]:
         """The events of the run until the graph stops, checking the lease and counting the time after each chunk."""
+        from langgraph.errors import GraphDrained
+        from langgraph.runtime import RunControl
+
+        self._control = RunControl()
+        if self._parking:
+            self._control.request_drain("parked")
         modes = ["custom", "updates"]
         answered = self._runs.get(self._run_id).answer is not None
         with self._clock():
             stream = graph.stream(
-                feed, config, context=self.context, stream_mode=modes, subgraphs=True, durability="sync"
+                feed,
+                config,
+                context=self.context,
+                control=self._control,
+                stream_mode=modes,
+                subgraphs=True,
+                durability="sync",
             )
-            for _, mode, chunk in stream:
-                lease.check()
-                if mode == "custom":
-                    yield chunk
-                elif answered and "__interrupt__" not in chunk:
-                    # Only now is the answer part of a checkpoint: before, a crash would have lost it.
-                    self._runs.take_answer(self._run_id)
-                    answered = False
-                if mode == "updates" and self.context.parking.is_set():
-                    stream.close()
-                    return
+            try:
+                for _, mode, chunk in stream:
+                    lease.check()
+                    if mode == "custom":
+                        yield chunk
+                    elif answered and "__interrupt__" not in chunk:
+                        # Only now is the answer part of a checkpoint: before, a crash would have lost it.
+                        self._runs.take_answer(self._run_id)
+                        answered = False
+            except GraphDrained:
+                return
+            finally:
+                # Leaving early for whatever reason: nodes that still run in the background end at their next look.
+                self._control.request_drain("left")
 
     @contextmanager
     def _clock(self) -> Iterator[None]:
         """Count the time spent driving while inside."""
-        import threading
-
         stop = threading.Event()
 
         def count() -> None:
@@ -161,8 +200,10 @@ class Driver:
             while True:
                 ended = stop.wait(CLOCK_SECONDS)
                 now = time.monotonic()
-                self._runs.add_active_seconds(self._run_id, now - before)
-                before = now
+                # A full disk or a locked database: what was not booked is booked with the next beat.
+                with suppress(PostgradError):
+                    self._runs.add_active_seconds(self._run_id, now - before)
+                    before = now
                 if ended:
                     return
 
@@ -184,7 +225,10 @@ class Driver:
             waits = f"{n} job{'s wait' if n > 1 else ' waits'} for approval"
             self._write({"kind": "status", "status": "waiting", "text": waits})
             return None
-        self._runs.put_answer(self._run_id, answer)
+        try:
+            self._runs.put_answer(self._run_id, answer)
+        except Conflict:  # somebody else was quicker: the first answer counts
+            answer = self._runs.get(self._run_id).answer or answer
         return _resume(interrupt, answer)
 
     def _parked(self) -> RunRow:
@@ -201,7 +245,7 @@ class Driver:
         return row
 
     def _report(self) -> None:
-        from postgrad.report import write_report
+        from postgrad.report.write import write_report
 
         write_report(self._settings, self._db, self._run_id)
 
@@ -243,16 +287,18 @@ def main(run_id: str) -> int:
     driver = Driver(settings, run_id)
 
     def park(signum: int, frame: FrameType | None) -> None:
-        driver.context.parking.set()
+        driver.park()
 
     signal.signal(signal.SIGTERM, park)
     signal.signal(signal.SIGINT, park)
     try:
-        row = driver.drive()
-    except (Conflict, BadInput) as error:
-        print(f"error: {error}", file=sys.stderr)
+        return exit_code(driver.drive())
+    except Conflict as error:
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         return error.exit_code
-    return exit_code(row)
+    except Exception:  # noqa: BLE001 - the boundary of the process: the traceback goes to the log without secrets
+        print(redact(traceback.format_exc()), file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

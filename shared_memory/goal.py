@@ -52,8 +52,8 @@ class DataGoal(Record):
 class Limits(Record):
     """`[limits]`: none of these is ever exceeded."""
 
-    usd: float = Field(default=30.0, ge=0)
-    hours: float = Field(default=10.0, gt=0)
+    usd: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    hours: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """Hours of driving; waiting for a person does not count."""
     llm_tokens: int = Field(default=2_000_000, ge=0)
     jobs: int = Field(default=20, ge=1)

@@ -154,8 +154,10 @@ class JobSpec(Record):
 
     @property
     def digest(self) -> str:
-        """sha256 over everything that decides what the job does and may cost: all but its title and its prose."""
-        return canonical_digest(self.model_dump(mode="json", exclude={"title": True, "estimate": {"basis"}}))
+        """sha256 over everything that decides what the job does and may cost: all but its title and its predictions."""
+        return canonical_digest(
+            self.model_dump(mode="json", exclude={"title": True, "estimate": {"hours", "memory_gib", "basis"}})
+        )
 
 
 def submission_key(run_id: str, spec: JobSpec, attempt: int) -> str:

@@ -16,6 +16,7 @@ from shared_memory.database import Database
 from shared_memory.errors import BadInput, Conflict
 from shared_memory.goal import Goal
 from shared_memory.records import Record
+from shared_memory.redaction import redact
 
 
 class RunStatus(StrEnum):
@@ -144,11 +145,11 @@ class Runs:
         return tuple(_row(row) for row in self._db.execute("SELECT * FROM runs ORDER BY started DESC, rowid DESC"))
 
     def update(self, run_id: str, **changes: Unpack[RunChanges]) -> RunRow:
-        """Change some fields of a run (full id) and return it; an `error` is brought onto one line."""
+        """Change some fields of a run (full id) and return it; an `error` is brought onto one line, without secrets."""
         if unknown := changes.keys() - RunChanges.__annotations__.keys():
             raise TypeError(f"no field of a run to update: {', '.join(sorted(unknown))}")
         if "error" in changes:
-            changes["error"] = " ".join(changes["error"].split())
+            changes["error"] = redact(" ".join(changes["error"].split()))
         return self._write(run_id, dict(changes))
 
     def request_cancel(self, run_id: str) -> RunRow:

@@ -29,9 +29,9 @@ def _no_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A `$POSTGRAD_HOME` of this test's own."""
+    """A `$POSTGRAD_HOME` of this test's own: no test touches the person's."""
     folder = tmp_path / "home"
     monkeypatch.setenv("POSTGRAD_HOME", str(folder))
     return folder

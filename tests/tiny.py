@@ -1,6 +1,7 @@
 """A language model for tests: real architecture, tokenizer and chat template, random weights, made in a second."""
 
 from pathlib import Path
+from typing import Any
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -40,7 +41,7 @@ def make_tiny_model(folder: Path, *, seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
     )
     model.save_pretrained(folder)
@@ -48,7 +49,7 @@ def make_tiny_model(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def tiny_tokenizer():  # type: ignore[no-untyped-def]
+def tiny_tokenizer() -> Any:
     """A byte-level BPE trained on `SENTENCES`: every text can be encoded, and decoding gives it back unchanged."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -63,7 +64,7 @@ def tiny_tokenizer():  # type: ignore[no-untyped-def]
         show_progress=False,
     )
     backend.train_from_iterator(SENTENCES, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",

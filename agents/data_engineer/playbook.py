@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from agents.base_model import find_base_model
 from agents.brain import Brief
 from agents.data_engineer.proposal import EXACT_ONLY, DataProposal, Generate
 from shared_memory.errors import BadInput
@@ -11,6 +12,8 @@ from shared_memory.records import Recipe
 
 HEAD_ROOM = 1.2
 """Rows generated for each row wanted: de-duplication and decontamination take some away."""
+SMALL_MODEL = 1e9
+"""Parameters below which a model computes the right value and names the wrong letter: see docs/measurements.md."""
 NEAR_DUPLICATES = 0.7
 """Jaccard similarity of word 5-grams; the usual threshold (text-dedup, datatrove)."""
 
@@ -21,9 +24,13 @@ def propose(brief: Brief) -> DataProposal:
     Raises BadInput where the goal has neither training files nor a generator, or forbids the one that is needed.
     """
     data = brief.goal.data
+    place = find_base_model(brief.goal.base_model, brief.goal.revision).parameters < SMALL_MODEL
     if data.train and data.synthesise != "always":
         return DataProposal(
-            sources=data.train, near_duplicate_threshold=NEAR_DUPLICATES, why="the goal brings its training data"
+            sources=data.train,
+            near_duplicate_threshold=NEAR_DUPLICATES,
+            place_choice=place,
+            why="the goal brings its training data",
         )
     wanted = _rows_wanted(brief)
     if brief.generated:
@@ -32,6 +39,7 @@ def propose(brief: Brief) -> DataProposal:
             # Rows of one template share most of their words, and two of them are still two questions.
             near_duplicate_threshold=NEAR_DUPLICATES if data.train else EXACT_ONLY,
             rows=None if data.train else wanted,
+            place_choice=place,
             why="the goal's files and the generated rows" if data.train else "the generated rows",
         )
     if data.synthesise == "never":

@@ -20,7 +20,7 @@ from agents.data_engineer.filters import (
 )
 from agents.data_engineer.formats import Message, Row, read_rows
 from agents.data_engineer.proposal import DataProposal, Generate
-from agents.multiple_choice import render_multiple_choice
+from agents.multiple_choice import LETTERS, render_multiple_choice
 from shared_memory.errors import BadInput, Unavailable
 from shared_memory.records import DatasetRecord, Estimate, Job, JobSpec, Purpose, Step, canonical_digest
 from shared_memory.run_paths import RunPaths, write_atomically
@@ -43,7 +43,10 @@ def generation_job(generate: Generate, *, paths: RunPaths, timeout_seconds: int)
             f"the generator {script} {'is not a file' if script.exists() else 'does not exist'}; check `data.generator`"
         )
     try:
+        script.read_text(encoding="utf-8")
         digest = paths.store(script)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"the generator {script} is not UTF-8 text; check `data.generator`") from error
     except OSError as error:
         raise BadInput(
             f"the generator {script} cannot be kept ({error.strerror or error}); check its permissions and the disk"
@@ -61,6 +64,15 @@ def generation_job(generate: Generate, *, paths: RunPaths, timeout_seconds: int)
             hours=hours, usd_micro=0, memory_gib=0.2, basis="a script that computes 100 rows a second, on this machine"
         ),
     )
+
+
+def fault_of_output(job: Job) -> str:
+    """Why a generation that says it succeeded did not: it left no rows that can be read. Empty if it did."""
+    try:
+        read_rows(generated_file(job))
+    except BadInput as error:
+        return str(error)
+    return ""
 
 
 def generated_file(job: Job) -> Path:
@@ -92,7 +104,7 @@ def prepare(
     kept, steps, contamination = _clean(rows, proposal, benchmarks, seed)
     if len(kept) < MINIMUM_ROWS:
         raise BadInput(_too_few(len(kept), report, steps))
-    content = b"".join(_line(render(row)) for row in kept)
+    content = b"".join(_line(render(row, place=proposal.place_choice)) for row in kept)
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{digest[:16]}.jsonl"
     try:
@@ -154,17 +166,38 @@ def _too_few(count: int, report: Audit, steps: Sequence[Step]) -> str:
     )
 
 
-def render(row: Row) -> Row:
-    """A multiple-choice row as chat: asked exactly as the evaluator asks, answered in the form that it scores."""
-    if row.choices is None:
+def render(row: Row, *, place: bool = False) -> Row:
+    """A multiple-choice row as chat: asked exactly as the evaluator asks, answered in the form that it scores.
+
+    With `place`, an explanation that ends in the right choice goes on as the list of choices does, which leads to the
+    letter (see `placed`).
+    """
+    if row.choices is None or row.answer is None:
         return row
     explanation = row.explanation.strip()
-    reply = f"{explanation}\n\nANSWER: {row.answer}" if explanation else f"ANSWER: {row.answer}"
+    if place:
+        explanation = placed(explanation, row.choices, row.answer)
+    reply = "\n\n".join(filter(None, [explanation, f"ANSWER: {row.answer}"]))
     return replace(
         row,
         prompt=(Message("user", render_multiple_choice(row.question, row.choices)),),
         completion=(Message("assistant", reply),),
     )
+
+
+def placed(explanation: str, choices: Sequence[str], answer: str) -> str:
+    """`… = 55 N` becomes `… = 55 N`, and on the next line the letter that follows in the list: `D) comes next.`
+
+    A small model computes the value, and then cannot look up the letter before it; to continue a list that it has seen
+    is what its induction heads do [Olsson et al. 2022, arXiv 2209.11895], and the letter before `D` it knows.
+    """
+    position = LETTERS.index(answer)
+    value = explanation.removesuffix(".")
+    if not value.endswith(choices[position]):
+        return explanation
+    if position + 1 == len(choices):
+        return f"{value}\nThe list ends here."
+    return f"{value}\n{LETTERS[position + 1]}) comes next."
 
 
 def _line(row: Row) -> bytes:

@@ -33,6 +33,8 @@ class DataProposal(Proposal):
     """Whether the right choices are spread evenly over the letters."""
     near_duplicate_threshold: float = Field(default=0.7, gt=0, le=1)
     """Jaccard similarity of word 5-grams from which a row is a duplicate; 1 stands for exact duplicates only."""
+    place_choice: bool = False
+    """Whether an explanation that ends in the right choice says what follows it in the list, before the letter."""
     rows: int | None = Field(default=None, ge=1)
     """Rows to keep at most; None keeps them all."""
     why: str = ""

@@ -107,7 +107,7 @@ def _item(row: dict[str, Any], number: int, path: Path) -> Item:
     record_id = str(row.get("Record ID") or hashlib.sha256(question.encode()).hexdigest()[:16])
     order = list(range(len(choices)))
     # Seeded by the id alone: the order is part of the benchmark, the same in every run and for every model.
-    Random(record_id).shuffle(order)  # noqa: S311
+    Random(record_id).shuffle(order)
     return Item(
         id=record_id,
         question=question,

@@ -29,7 +29,7 @@ from shared_memory.records import (
 from shared_memory.run_paths import RunPaths
 
 SCRIPT = Path(__file__).parent / "scripts" / "evaluate.py"
-BATCH_SIZE = 32
+BATCH_SIZE = 64
 UNCALIBRATED_SECONDS_AN_ITEM = 1.0
 """For a 100M-parameter model on two cores; scaled by the model's size until this run has measured its own."""
 
@@ -70,7 +70,9 @@ def evaluation_job(
     weights, adapter = _what_to_load(experiment, delivered, model)
     per_item = seconds_an_item or UNCALIBRATED_SECONDS_AN_ITEM * max(1.0, model.parameters / 1e8)
     seconds = 15 + per_item * len(items)
-    basis = "measured on an earlier evaluation of this run" if seconds_an_item else "a rough guess from the model's size"
+    basis = (
+        "measured on an earlier evaluation of this run" if seconds_an_item else "a rough guess from the model's size"
+    )
     return JobSpec(
         purpose=Purpose.EVALUATION,
         experiment=name,
@@ -118,28 +120,43 @@ def _settings(benchmark: Benchmark, goal: Goal) -> dict[str, Any]:
     }
 
 
-def settings_digest(benchmark: Benchmark, goal: Goal, script: str) -> str:
-    """sha256 of everything that must be equal for two scores to be compared; `script` is the evaluator's sha256."""
-    return canonical_digest({"benchmark": benchmark.digest, "script": script, **_settings(benchmark, goal)})
+NOT_SETTINGS = ("model", "revision", "adapter", "items")
+"""Keys of an evaluation's config that say what is scored, not how."""
+
+
+def settings_digest(benchmark: Benchmark, spec: JobSpec) -> str:
+    """sha256 of everything that must be equal for two scores to be compared, as the job was really given it."""
+    settings = {key: value for key, value in spec.config.items() if key not in NOT_SETTINGS}
+    return canonical_digest({"benchmark": benchmark.digest, "script": spec.files[spec.script], **settings})
+
+
+def fault_of_output(job: Job, spec: JobSpec, paths: RunPaths) -> str:
+    """Why an evaluation that says it succeeded is none: its records do not cover its items exactly. Else empty."""
+    asked = [row["id"] for row in read_items(paths.stored(spec.files["items.jsonl"]))]
+    try:
+        records = read_items(Path(job.folder) / "out" / "items.jsonl")
+        scored = [
+            (str(row["id"]), float(row["score"]), bool(row["answered"]), bool(row["truncated"])) for row in records
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"its out/items.jsonl cannot be read ({error!r})"
+    if any(not 0 <= score <= 1 for _, score, _, _ in scored):
+        return "its out/items.jsonl has a score that is not between 0 and 1"
+    if sorted(row[0] for row in scored) != sorted(asked * int(spec.config["epochs"])):
+        return f"it scored {len({row[0] for row in scored})} of {len(asked)} items, or some of them twice"
+    return ""
 
 
 def collect(job: Job, spec: JobSpec, benchmark: Benchmark, goal: Goal) -> list[EvalResult]:
-    """The scores of a finished evaluation job, one for each part that it covered.
-
-    Raises PostgradError when the job's records do not cover its items exactly: a score on less is not the score.
-    """
+    """The scores of a finished evaluation job, one for each part that it covered; parts are the benchmark's own."""
+    items = {item.id: item for item in benchmark.items}
     path = Path(job.folder) / "out" / "items.jsonl"
-    records = read_items(path)
-    asked = {row["id"] for row in read_items(Path(job.folder) / "items.jsonl")}
-    if {row["id"] for row in records} != asked or len(records) != len(asked) * int(spec.config["epochs"]):
-        raise PostgradError(f"{job.key} scored {len(records)} of {len(asked)} items; see its log with `postgrad logs`")
-    by_part: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in records:
-        by_part[row["part"]].append(row)
-    digest = settings_digest(benchmark, goal, spec.files[spec.script])
-    return [
-        _result(rows, Part(part), job, benchmark.name, digest, goal.run.seed, path) for part, rows in by_part.items()
-    ]
+    by_part: dict[Part, list[dict[str, Any]]] = defaultdict(list)
+    for row in read_items(path):
+        item = items[row["id"]]
+        by_part[item.part].append({**row, "category": item.category})
+    digest = settings_digest(benchmark, spec)
+    return [_result(rows, part, job, benchmark.name, digest, goal.run.seed, path) for part, rows in by_part.items()]
 
 
 def _result(
@@ -172,7 +189,7 @@ def _result(
     )
 
 
-def claim(baseline: EvalResult, champion: EvalResult) -> ComparisonResult:
+def claim(baseline: EvalResult, champion: EvalResult, benchmark: Benchmark) -> ComparisonResult:
     """The one comparison of a run, paired on the report items.
 
     Raises PostgradError where the two were not measured in the same way.
@@ -181,7 +198,7 @@ def claim(baseline: EvalResult, champion: EvalResult) -> ComparisonResult:
         raise PostgradError(
             f"{baseline.id} and {champion.id} were measured with different settings; run the goal again to compare them"
         )
-    paired = paired_comparison(_scores(baseline), _scores(champion))
+    paired = paired_comparison(_scores(baseline, benchmark), _scores(champion, benchmark))
     return ComparisonResult(
         benchmark=champion.benchmark,
         experiment=champion.experiment,
@@ -193,8 +210,14 @@ def claim(baseline: EvalResult, champion: EvalResult) -> ComparisonResult:
     )
 
 
-def _scores(result: EvalResult) -> dict[str, float]:
-    return {row["id"]: float(row["score"]) for row in read_items(Path(result.items)) if row["part"] == result.part}
+def _scores(result: EvalResult, benchmark: Benchmark) -> dict[str, float]:
+    """Item → score on the result's part, the mean where an item was asked several times."""
+    wanted = {item.id for item in benchmark.items if item.part == result.part}
+    scores: dict[str, list[float]] = defaultdict(list)
+    for row in read_items(Path(result.items)):
+        if row["id"] in wanted:
+            scores[row["id"]].append(float(row["score"]))
+    return {item: sum(values) / len(values) for item, values in scores.items()}
 
 
 def seconds_an_item(results: Iterable[EvalResult]) -> float | None:
@@ -209,4 +232,4 @@ def seconds_an_item(results: Iterable[EvalResult]) -> float | None:
 
 def read_items(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]

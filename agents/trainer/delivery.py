@@ -45,6 +45,15 @@ def merge_job(experiment: Experiment, model: BaseModel, paths: RunPaths) -> JobS
     )
 
 
+def fault_of_output(job: Job) -> str:
+    """Why a merge that says it succeeded did not: there is no model. Empty if there is."""
+    folder = Path(job.folder).resolve()
+    model = job.result.get("model")
+    if not isinstance(model, str) or not (folder / model).resolve().is_relative_to(folder / "out"):
+        return "its result names no `model` folder under out/"
+    return "" if (folder / model / "config.json").exists() else f"{model} holds no model"
+
+
 def hand_over(experiment: Experiment, merge: Job | None, goal: Goal, model: BaseModel, paths: RunPaths) -> Path:
     """Lay out `<run>/model` and return the folder to load: `merged` where there is one, else `adapter`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 
 import numpy as np
 
@@ -20,18 +19,19 @@ CPU_EFFICIENCY = 0.4
 UNCALIBRATED_TIMEOUT_SECONDS = 2 * 3600
 
 
-def training_estimate(model: BaseModel, recipe: Recipe, tokens: int, epochs: int, measured: float | None) -> Estimate:
+def training_estimate(
+    model: BaseModel, recipe: Recipe, tokens: int, epochs: int, measured: float | None, gflops: float
+) -> Estimate:
     """Time and memory of training on `tokens` tokens for `epochs` passes.
 
     `measured` is the tokens per second of an earlier job of this run on the same model, where there was one; without
     it the time is 4 (LoRA) or 6 (all weights) FLOP per parameter and token [Kaplan et al. 2020, arXiv 2001.08361; the
-    frozen weights' own gradients, 2 FLOP, fall away] over the rate at which this machine multiplies fp32 matrices.
+    frozen weights' own gradients, 2 FLOP, fall away] over `gflops`, the rate at which this machine multiplies matrices.
     """
     if measured:
         rate, basis = measured, f"{measured:.0f} tokens/s as measured on an earlier job of this run"
     else:
         flop = (4 if recipe.lora else 6) * model.parameters
-        gflops = matrix_gflops()
         rate = CPU_EFFICIENCY * gflops * 1e9 / flop
         basis = f"{flop / 1e9:.2g} GFLOP a token at {CPU_EFFICIENCY:.0%} of the {gflops:.0f} GFLOP/s measured here"
     return Estimate(
@@ -78,7 +78,6 @@ def timeout_seconds(estimate: Estimate, calibrated: bool) -> int:
     return seconds if calibrated else max(seconds, UNCALIBRATED_TIMEOUT_SECONDS)
 
 
-@lru_cache(maxsize=1)
 def matrix_gflops() -> float:
     """fp32 GFLOP/s of this machine's processor, by the best of three products of 1024 × 1024 matrices (~50 ms)."""
     size = 1024

@@ -13,7 +13,7 @@ from agents.trainer.footprint import CHARACTERS_PER_TOKEN, timeout_seconds, trai
 from agents.trainer.proposal import TrainingProposal
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
-from shared_memory.records import REJECTED, DatasetRecord, Experiment, Job, JobSpec, JobState, Purpose, Verdict
+from shared_memory.records import REJECTED, DatasetRecord, Experiment, Job, JobSpec, JobState, Purpose, Recipe, Verdict
 from shared_memory.run_paths import RunPaths
 
 SCRIPT = Path(__file__).parent / "scripts" / "train.py"
@@ -50,13 +50,17 @@ def training_job(
     goal: Goal,
     paths: RunPaths,
     measured: float | None,
+    gflops: float,
 ) -> JobSpec:
-    """The job that trains `experiment`; `measured` is the tokens/s of an earlier training job of this run, if any."""
+    """The job that trains `experiment`; `measured` is the tokens/s of an earlier training job of this run, if any.
+
+    `gflops` is the machine's matrix rate, which predicts the first one.
+    """
     recipe = experiment.recipe
     done = parent.recipe.epochs if parent and experiment.continues else 0
     epochs = recipe.epochs - done
     tokens = round(Path(dataset.path).stat().st_size / CHARACTERS_PER_TOKEN)
-    estimate = training_estimate(model, recipe, tokens, epochs, measured)
+    estimate = training_estimate(model, recipe, tokens, epochs, measured, gflops)
     config: dict[str, Any] = {
         "method": recipe.method,
         "model": model.folder,
@@ -72,7 +76,7 @@ def training_job(
         "warmup_ratio": recipe.warmup_ratio,
         "lr_scheduler": recipe.lr_scheduler,
         "packing": recipe.packing,
-        "group_by_length": not recipe.packing,
+        "group_by_length": False,  # length often tells the kind of a row: sorted by it, a model learns one kind after another
         "activation_checkpointing": False,
         "seed": goal.run.seed,
         "report_to": list(goal.run.report_to),
@@ -90,6 +94,32 @@ def training_job(
         timeout_seconds=timeout_seconds(estimate, calibrated=measured is not None),
         estimate=estimate,
     )
+
+
+def fault_of_output(job: Job) -> str:
+    """Why a training job that says it succeeded did not: its model is not there. Empty if all is well."""
+    folder = Path(job.folder).resolve()
+    model = job.result.get("model")
+    if not isinstance(model, str) or not (folder / model).resolve().is_relative_to(folder / "out"):
+        return "its result names no `model` folder under out/"
+    if not (folder / model).is_dir():
+        return f"its model folder {model} does not exist"
+    return ""
+
+
+RECIPE_KEYS = ("learning_rate", "batch", "micro_batch", "max_length", "warmup_ratio", "lr_scheduler", "packing", "lora")
+"""What a training job's config has in common with its recipe."""
+
+
+def as_approved(experiment: Experiment, config: dict[str, Any]) -> Experiment:
+    """The experiment with the recipe that its job was really given: a person may have edited it at the gate."""
+    planned = experiment.recipe.plain()
+    edits = {key: config[key] for key in RECIPE_KEYS if key in config and config[key] != planned[key]}
+    if not edits:
+        return experiment
+    recipe = Recipe.model_validate({**planned, **edits})
+    words = ", ".join(f"{key} {value}" for key, value in edits.items())
+    return experiment.model_copy(update={"recipe": recipe, "change": f"{experiment.change}; edited: {words}"})
 
 
 def finish_training(experiment: Experiment, job: Job) -> Experiment:

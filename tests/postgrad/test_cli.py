@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,7 @@ def test_cancel_ends_a_waiting_run(cli: Cli, make_goal: MakeGoal, settings: Sett
         ({"model": "/nowhere/model"}, "does not exist"),
         ({"benchmark": "/nowhere/items.jsonl"}, "does not exist"),
         ({"generator": "/nowhere/generator.py"}, "does not exist"),
+        ({"model": "nobody/nothing"}, "not in the local cache"),
         ({"approve": "perhaps"}, "run.approve"),
         ({"jobs": -1}, "limits.jobs"),
     ],
@@ -178,6 +179,42 @@ def test_a_goal_that_cannot_be_worked_on_is_one_line_and_exit_2(
     assert said in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not (home / "runs").exists()
+
+
+def test_training_data_that_is_not_what_it_claims_is_refused_before_any_job(
+    cli: Cli, make_goal: MakeGoal, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\nno json here\n')
+    refused = cli("run", make_goal(data=f'["{rows}"]'))
+
+    assert refused.returncode == 2
+    assert "line 2" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.fixture
+def small_disk(home: Path) -> Iterator[Path]:
+    """The home on a file system of its own with very little room."""
+    home.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(home)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("this user may not mount a file system")
+    yield home
+    subprocess.run(["umount", "--lazy", str(home)], check=True)
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_resume_goes_on_when_there_is_room(
+    small_disk: Path, cli: Cli, make_goal: MakeGoal
+) -> None:
+    full = cli("run", make_goal(experiments=1))
+    assert full.returncode == 1, full.stderr
+    assert "disk" in full.stderr
+    assert "resume" in full.stderr
+    assert "Traceback" not in full.stderr
+
+    subprocess.run(["mount", "-o", "remount,size=200M", str(small_disk)], check=True)
+    assert cli("resume", "last").returncode == 0
 
 
 def test_malformed_toml_and_unknown_keys_say_where(cli: Cli, tmp_path: Path) -> None:

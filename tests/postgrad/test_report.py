@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from postgrad.report import escape_markdown, linked, write_report
 from postgrad.report.families import share_of
+from postgrad.report.write import escape_markdown, linked, write_report
 from shared_memory.records import Experiment, Part, Purpose, Verdict
 from shared_memory.runs import Outcome, RunStatus
 from tests.postgrad.a_run import QUESTION, SECRET, UNSEEN, ARun, a_spec, baseline, finished_run, new_run

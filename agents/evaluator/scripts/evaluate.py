@@ -91,6 +91,9 @@ def read_config(path: Path) -> Config:
         if not isinstance(value, types[key]) or isinstance(value, bool):
             raise JobError(f"{key} is {value!r} in {path}; give a value of type {known[key].type}")
     config = Config(**given)
+    for folder in (config.model, config.adapter):
+        if folder and Path(folder).is_absolute() and not Path(folder).is_dir():
+            raise JobError(f"there is no folder {folder}; give a folder with a model or a Hub id")
     for name in ("max_tokens", "batch_size", "epochs"):
         if getattr(config, name) < 1:
             raise JobError(f"{name} is {getattr(config, name)}; give at least 1")
@@ -408,6 +411,7 @@ def prepare_environment(config: Config) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["XDG_DATA_HOME"] = str((OUT / "inspect").resolve())  # inspect's traces
     os.environ["TQDM_DISABLE"] = "1"
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin slow down whatever else uses the cores
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if Path(config.model).is_dir() and (not config.adapter or Path(config.adapter).is_dir()):
         os.environ["HF_HUB_OFFLINE"] = "1"

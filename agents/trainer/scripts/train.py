@@ -22,6 +22,7 @@ import resource
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -94,7 +95,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     config = read_config(parser.parse_args().config)
     rows = read_rows(Path(config.data))
-    quiet_and_local()
+    quiet_and_local(config)
     with redirect_stdout(io.StringIO()):
         result = train(config, rows)
     emit({"result": result})
@@ -253,7 +254,7 @@ def progress() -> Any:
 def save(model: Any, config: Config) -> str:
     """Saves to out/adapter or out/model, and returns which."""
     if config.lora:
-        model.save_pretrained(OUT / "adapter", save_embedding_layers=False)  # they are the base's; "auto" asks the Hub
+        model.save_pretrained(OUT / "adapter", save_embedding_layers=False)  # the base's; "auto" asks the Hub
         return str(OUT / "adapter")
     from huggingface_hub import snapshot_download
     from transformers import AutoConfig
@@ -267,11 +268,15 @@ def save(model: Any, config: Config) -> str:
     return str(OUT / "model")
 
 
-def quiet_and_local() -> None:
-    """No progress bars in the log, and metrics stay on this machine whatever the environment says."""
+def quiet_and_local(config: Config) -> None:
+    """A log without noise, no spinning threads, nothing to the network: must come before the heavy imports."""
+    warnings.simplefilter("ignore", FutureWarning)  # what the libraries tell one another
     os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin cost a neighbour on the machine most
     for name in ("SPACE_ID", "SERVER_URL", "BUCKET_ID", "DATASET_ID", "WEBHOOK_URL"):
         os.environ.pop(f"TRACKIO_{name}", None)
+    if Path(config.model).is_dir():
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def on_gpu() -> bool:
@@ -306,8 +311,9 @@ def read_rows(path: Path) -> list[Row]:
     """The rows to train on. Exits 2 at the first that is not a prompt and a completion of chat messages."""
     rows: list[Row] = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            rows.append(Row.model_validate_json(line))
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                rows.append(Row.model_validate_json(line))
     except (OSError, ValueError) as error:
         fail(f"{path}, row {len(rows) + 1}: {problem(error)}", "give rows of prompt and completion, lists of messages")
     if not rows:

@@ -1,0 +1,127 @@
+"""Benchmark files become items; what is no benchmark is refused with the next move."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from agents.evaluator.benchmarks import Benchmark, load_benchmark
+from shared_memory.errors import BadInput
+from shared_memory.goal import BenchmarkGoal
+from shared_memory.records import Part
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart" / "benchmark.jsonl"
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    wrong = {f"Incorrect Answer {i}": f"{number + i} m" for i in (1, 2, 3)}
+    question = f"How many metres are {number} m?"
+    return {"Question": question, "Correct Answer": f"{number} m", **wrong, "Record ID": f"r{number}"} | changes
+
+
+def load(path: Path) -> Benchmark:
+    return load_benchmark(BenchmarkGoal(path=str(path)))
+
+
+def jsonl(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    path = folder / "mine.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_the_quickstarts_benchmark_has_both_parts_and_the_right_answer_behind_each_letter() -> None:
+    items = load(QUICKSTART).items
+    source = {row["Record ID"]: row for row in map(json.loads, QUICKSTART.read_text(encoding="utf-8").splitlines())}
+    assert Counter(item.part for item in items) == {Part.SELECTION: 100, Part.REPORT: 150}
+    for item in items:
+        assert item.choices["ABCD".index(item.answer)] == source[item.id]["Correct Answer"]
+        assert item.category == source[item.id]["Subdomain"]
+    assert min(Counter(item.answer for item in items).values()) > 40
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_jsonl_csv_and_parquet_give_the_same_items_and_digest(tmp_path: Path, suffix: str) -> None:
+    rows = [row(number, Part="report") for number in range(10, 20)]
+    path = tmp_path / f"mine.{suffix}"
+    table = pl.DataFrame(rows)
+    if suffix == "jsonl":
+        table.write_ndjson(path)
+    elif suffix == "csv":
+        table.write_csv(path)
+    else:
+        table.write_parquet(path)
+    assert load(path).items == load(jsonl(tmp_path, rows)).items
+    assert load(path).digest == load(jsonl(tmp_path, rows)).digest
+
+
+def test_the_order_of_the_choices_hangs_on_the_record_id_and_not_on_the_place_in_the_file(tmp_path: Path) -> None:
+    rows = [row(number) for number in range(10, 40)]
+    forwards = {item.id: item for item in load(jsonl(tmp_path, rows)).items}
+    (tmp_path / "other").mkdir()
+    backwards = {item.id: item for item in load(jsonl(tmp_path / "other", rows[::-1])).items}
+    assert forwards == backwards
+
+
+def test_without_a_part_column_about_half_selects_and_half_reports(tmp_path: Path) -> None:
+    parts = Counter(item.part for item in load(jsonl(tmp_path, [row(number) for number in range(400)])).items)
+    assert 150 < parts[Part.SELECTION] < 250
+
+
+def test_one_changed_word_changes_the_digest(tmp_path: Path) -> None:
+    before = load(jsonl(tmp_path, [row(1), row(2)])).digest
+    (tmp_path / "other").mkdir()
+    assert load(jsonl(tmp_path / "other", [row(1), row(2, Question="What?")])).digest != before
+
+
+def test_a_question_may_hold_any_sign_and_the_file_a_byte_order_mark(tmp_path: Path) -> None:
+    question = "Braces {x}, a\u2028separator and\u0085next line?\n"
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\ufeff" + json.dumps(row(1, Question=question), ensure_ascii=False) + "\n", encoding="utf-8")
+    assert load(path).items[0].question == question
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "holds no questions"),
+        ([{"question": "x", "Correct Answer": "y"}], "lacks `Question`, `Incorrect Answer 1`"),
+        ([row(1), row(2, **{"Record ID": "r1"})], "two rows with the Record ID `r1`"),
+        ([row(1), row(2, **{"Incorrect Answer 1": "2 m"})], "row 2: two of the four choices are the same"),
+        ([row(1, Part="train")], "row 1: Part is `train`"),
+        ([row(1, Question=" ")], "row 1: `Question` is empty"),
+    ],
+)
+def test_rows_that_cannot_be_asked_are_refused(tmp_path: Path, rows: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        load(jsonl(tmp_path, rows))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", b'{"Question": 1}\nnot json\n', "line 2 is not JSON"),
+        ("a.jsonl", b"[1, 2]\n", "line 1 is not a JSON object"),
+        ("a.jsonl", b"\xff\xfe\x00", "not a readable jsonl file"),
+        ("a.parquet", b"Question,Answer\n1,2\n", "not a readable parquet file"),
+        ("a.csv", b"", "not a readable csv file"),
+        ("a.txt", b"hello", "is no benchmark file"),
+    ],
+)
+def test_a_file_that_is_not_what_it_claims_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput) as refused:
+        load(tmp_path / name)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_file_and_an_unknown_name_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="does not exist; check"):
+        load(tmp_path / "none.jsonl")
+    with pytest.raises(BadInput, match="no benchmark `gpqa_main`"):
+        load_benchmark(BenchmarkGoal(name="gpqa_main"))

@@ -1,0 +1,211 @@
+"""The training job, run as a runner would run it: a folder, a config, a process."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "agents" / "trainer" / "scripts" / "train.py"
+PLACES = ("attic", "bridge", "cellar", "dock", "earth", "field", "garden", "harbour")
+ROWS = [
+    {
+        "prompt": [{"role": "user", "content": f"Item {number}: what is kept in the {place}?"}],
+        "completion": [{"role": "assistant", "content": f"{number * 7} kg of {place[::-1]}."}],
+    }
+    for number, place in enumerate(PLACES, 2)
+]
+NO_NETWORK = """
+import socket
+def refuse(*a, **k):
+    raise AssertionError("a socket was opened to the outside")
+socket.getaddrinfo = refuse
+socket.create_connection = refuse
+"""
+LEARNS = {"batch": 4, "micro_batch": 2, "learning_rate": 1e-2, "lora": {"r": 8, "alpha": 16}}
+
+
+def job(folder: Path, **config: Any) -> Path:
+    folder.mkdir()
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (folder / "config.json").write_text(json.dumps(LEARNS | config, default=str))
+    return folder
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    """With no way out to the network, and an environment that asks for one."""
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(NO_NETWORK)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {
+        "HOME": str(folder / "home"),
+        "PYTHONPATH": str(folder / "site"),
+        "TRACKIO_DIR": str(folder / "trackio"),
+        "TRACKIO_SPACE_ID": "somebody/elsewhere",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, str(SCRIPT), "--config", "config.json"]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
+
+
+def run(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Events and result of a job that succeeds; every line of its standard output is an event."""
+    process = start(folder)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    *events, last = [json.loads(line) for line in out.splitlines()]
+    return events, last["result"]
+
+
+def completion_and_prompt_loss(model: Any, tokenizer: Any) -> tuple[float, float]:
+    """Mean loss over the tokens of all completions, end of turn included, and over those of all questions."""
+    import torch
+
+    completion, prompt = [], []
+    for row in ROWS:
+        asked = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True)["input_ids"]
+        ids = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            scores = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+        losses = (-scores.gather(-1, ids[0, 1:, None])[:, 0]).tolist()
+        prompt += losses[: len(asked) - 1]
+        completion += losses[len(asked) - 1 :]
+    return math.fsum(completion) / len(completion), math.fsum(prompt) / len(prompt)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job that went over eight rows eighty times with all weights: LoRA cannot teach a random model much."""
+    folder = job(
+        tmp_path_factory.mktemp("train") / "job", model=tiny_model, lora=None, epochs=80, report_to=["trackio"]
+    )
+    events, result = run(folder)
+    (folder / "events.json").write_text(json.dumps([events, result]))
+    return folder
+
+
+def loaded(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def test_the_loss_falls_and_every_update_is_an_event_and_a_line_of_metrics(trained: Path) -> None:
+    events, result = json.loads((trained / "events.json").read_text())
+    updates = [event for event in events if "loss" in event]
+    assert [event["step"] for event in updates] == list(range(1, 161))
+    assert all(event["steps"] == 160 for event in events)
+    assert updates[0]["loss"] > 4
+    assert updates[-1]["loss"] < 0.3
+    assert updates[0]["seconds"] < updates[-1]["seconds"] <= result["seconds"]
+    metrics = [json.loads(line) for line in (trained / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics == updates
+    assert result.keys() == {
+        "train_loss", "steps", "rows", "tokens", "tokens_per_second", "peak_memory_gib", "seconds", "model",
+    }  # fmt: skip
+    assert (result["steps"], result["rows"], result["model"]) == (160, 8, "out/model")
+    assert 0.1 < result["peak_memory_gib"] < 4
+
+
+def test_tokens_are_counted_without_padding(trained: Path, tiny_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    chats = [row["prompt"] + row["completion"] for row in ROWS]
+    once = sum(len(tokenizer.apply_chat_template(chat)["input_ids"]) for chat in chats)
+    assert json.loads((trained / "events.json").read_text())[1]["tokens"] == 80 * once
+
+
+def test_only_completions_are_learned(trained: Path) -> None:
+    model, tokenizer = loaded(trained / "out" / "model")
+    completion, prompt = completion_and_prompt_loss(model, tokenizer)
+    assert completion < 0.3
+    assert prompt > 4
+
+
+def test_the_end_of_the_turn_is_learned(trained: Path) -> None:
+    model, tokenizer = loaded(trained / "out" / "model")
+    for row in ROWS[:3]:
+        asked = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_tensors="pt")
+        answer = model.generate(**asked, max_new_tokens=40, do_sample=False)[0, asked["input_ids"].shape[1] :]
+        assert tokenizer.decode(answer) == row["completion"][0]["content"] + "<|im_end|>"
+
+
+def test_metrics_go_to_a_local_trackio_project_and_nothing_else_is_written(trained: Path) -> None:
+    assert (trained / "trackio" / "postgrad.db").stat().st_size > 0
+    made = {path.name for path in trained.iterdir()} - {"config.json", "data.jsonl", "events.json", "site"}
+    assert made <= {"out", "trackio", "home"}
+    assert not [path for path in (trained / "home").rglob("*") if path.is_file()]
+    assert {path.name for path in (trained / "out").iterdir()} == {"model", "metrics.jsonl"}
+
+
+def test_the_bases_tokenizer_files_and_generation_config_are_handed_on(trained: Path, tiny_model: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        assert (trained / "out" / "model" / name).read_bytes() == (tiny_model / name).read_bytes()
+
+
+def test_training_goes_on_from_an_adapter(trained: Path, tmp_path: Path) -> None:
+    base = trained / "out" / "model"
+    first = job(tmp_path / "first", model=base, epochs=20)
+    (first / "data.jsonl").write_text((first / "data.jsonl").read_text().replace("kg of", "bags of"))
+    began, *_, ended = [event["loss"] for event in run(first)[0] if "loss" in event]
+    assert ended < began / 2
+    adapter = first / "out" / "adapter"
+    before = (adapter / "adapter_model.safetensors").read_bytes()
+
+    second = job(tmp_path / "second", model=base, adapter=adapter, learning_rate=1e-4)
+    (second / "data.jsonl").write_text((first / "data.jsonl").read_text())
+    went_on, *_ = [event["loss"] for event in run(second)[0] if "loss" in event]
+    assert went_on == pytest.approx(ended, abs=0.1)
+    assert (second / "out" / "adapter" / "adapter_model.safetensors").read_bytes() != before
+    assert (adapter / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_packing_keeps_rows_apart(trained: Path, tmp_path: Path) -> None:
+    """Packed and separate rows must have the same loss before the first update changes anything."""
+    ways = {"packed": {"packing": True, "max_length": 512, "batch": 1, "micro_batch": 1}, "apart": {"batch": 8}}
+    losses = []
+    for name, settings in ways.items():
+        folder = job(tmp_path / name, model=trained / "out" / "model", **settings)
+        (folder / "data.jsonl").write_text((folder / "data.jsonl").read_text().replace("kg of", "bags of"))
+        losses += [event["loss"] for event in run(folder)[0] if "loss" in event]
+    assert len(losses) == 2
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"max_seq_length": 512}, "max_seq_length"),
+        ({"lora": {"rank": 8}}, "lora.rank"),
+        ({"epochs": "three"}, "epochs"),
+        ({"method": "magic"}, "unknown method 'magic'"),
+        ({"batch": 6, "micro_batch": 4}, "batch 6 is not a multiple of micro_batch 4"),
+        ({"data": "nowhere.jsonl"}, "nowhere.jsonl"),
+        ({"data": "config.json"}, "config.json, row 1: prompt: Field required"),
+        ({"model": "nowhere/at/all"}, "nowhere/at/all cannot be loaded"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(config: dict[str, Any], words: str, tmp_path: Path) -> None:
+    process = start(job(tmp_path / "job", **({"model": "m"} | config)))
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    [line] = err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert "; " in line
+
+
+def test_a_job_that_is_told_to_stop_fails_without_a_result(tiny_model: Path, tmp_path: Path) -> None:
+    process = start(job(tmp_path / "job", model=tiny_model, epochs=100_000))
+    assert process.stdout
+    assert any(json.loads(line)["step"] == 2 for line in process.stdout)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate()
+    assert process.returncode != 0
+    assert "result" not in out
