@@ -71,6 +71,8 @@ class Brief:
     move: Move
     experiment: str = ""
     """The experiment that the move is about: the one to score, to improve on or to deliver."""
+    parameters: int = 0
+    """Weights of the base model."""
     findings: Mapping[str, Finding] = field(default_factory=dict)
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     """Best first."""

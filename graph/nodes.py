@@ -139,6 +139,7 @@ def brief_from(state: RunState) -> Brief:
         goal=routing.goal_of(state),
         move=Move(state["move"]),
         experiment=state.get("subject", ""),
+        parameters=model_of(routing.goal_of(state)).parameters,
         findings=_records(state.get("findings", {}), Finding),
         recipes=routing.recipes_of(state),
         datasets=_records(state.get("datasets", {}), DatasetRecord),

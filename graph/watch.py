@@ -87,7 +87,7 @@ def _looked_at(runner: JobRunner, job: Job, spec: JobSpec, desk: Desk, halting: 
         if not halting:
             desk.ledger.unknown(job.key)
             raise Unavailable(
-                f"{job.runner} does not know job {job.key} any more; look at {job.folder}, then resume or cancel the run"
+                f"{job.runner} does not know job {job.key} any more; look at {job.folder}, then resume or cancel"
             )
         lost = f"{job.runner} does not know this job any more"
         return job.model_copy(update={"state": JobState.FAILED, "error": lost})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -163,18 +162,20 @@ def ready_to_go_on(settings: Settings, run_id: str) -> RunRow:
 def start_worker(settings: Settings, run_id: str) -> int:
     """Start a worker for the run in the background, detached from this terminal; returns its process id."""
     Runs(Database.open(settings.database)).update(run_id, ended=None)  # a touch: `attach` gives it time to come up
-    paths = settings.run_paths(run_id)
-    with paths.worker_log.open("ab") as log:
-        process = subprocess.Popen(
-            # -P: the folder that one stands in may hold packages called `agents` or `graph`, too.
-            [sys.executable, "-P", "-m", "postgrad.worker", run_id],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "POSTGRAD_HOME": str(settings.home)},
-            start_new_session=True,
-        )
-    return process.pid
+    log = str(settings.run_paths(run_id).worker_log)
+    # -P: the folder that one stands in may hold packages called `agents` or `graph`, too.
+    command = [sys.executable, "-P", "-m", "postgrad.worker", run_id]
+    return os.posix_spawn(
+        sys.executable,
+        command,
+        {**os.environ, "POSTGRAD_HOME": str(settings.home)},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
 
 
 def answer(settings: Settings, run_id: str, decisions: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ def make_goal(tmp_path: Path, tiny_model: Path) -> MakeGoal:
     """Writes a goal file: the quickstart's questions for a tiny model, every job asked for."""
 
     def make(**changes: object) -> Path:
-        lines = (QUICKSTART / "benchmark.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (QUICKSTART / "physics.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         kept = [row for part in ("selection", "report") for row in [r for r in rows if r["Part"] == part][:25]]
         benchmark = tmp_path / "physics.jsonl"

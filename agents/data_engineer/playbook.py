@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from agents.base_model import find_base_model
 from agents.brain import Brief
 from agents.data_engineer.proposal import EXACT_ONLY, DataProposal, Generate
 from shared_memory.errors import BadInput
@@ -13,7 +12,7 @@ from shared_memory.records import Recipe
 HEAD_ROOM = 1.2
 """Rows generated for each row wanted: de-duplication and decontamination take some away."""
 SMALL_MODEL = 1e9
-"""Parameters below which a model computes the right value and names the wrong letter: see docs/measurements.md."""
+"""Parameters below which a model computes the right value and names the wrong letter (docs/measurements.md)."""
 NEAR_DUPLICATES = 0.7
 """Jaccard similarity of word 5-grams; the usual threshold (text-dedup, datatrove)."""
 
@@ -24,7 +23,7 @@ def propose(brief: Brief) -> DataProposal:
     Raises BadInput where the goal has neither training files nor a generator, or forbids the one that is needed.
     """
     data = brief.goal.data
-    place = find_base_model(brief.goal.base_model, brief.goal.revision).parameters < SMALL_MODEL
+    place = brief.parameters < SMALL_MODEL
     if data.train and data.synthesise != "always":
         return DataProposal(
             sources=data.train,

@@ -169,8 +169,7 @@ def _too_few(count: int, report: Audit, steps: Sequence[Step]) -> str:
 def render(row: Row, *, place: bool = False) -> Row:
     """A multiple-choice row as chat: asked exactly as the evaluator asks, answered in the form that it scores.
 
-    With `place`, an explanation that ends in the right choice goes on as the list of choices does, which leads to the
-    letter (see `placed`).
+    With `place`, an explanation is put so that its value leads to the letter (see `placed`).
     """
     if row.choices is None or row.answer is None:
         return row
@@ -186,18 +185,17 @@ def render(row: Row, *, place: bool = False) -> Row:
 
 
 def placed(explanation: str, choices: Sequence[str], answer: str) -> str:
-    """`… = 55 N` becomes `… = 55 N`, and on the next line the letter that follows in the list: `D) comes next.`
+    """`55 J A, 5 W B, 55 N C, 9 m D; F = 11 × 5 = 55 N C`: the choices with their letters behind, before the working.
 
-    A small model computes the value, and then cannot look up the letter before it; to continue a list that it has seen
-    is what its induction heads do [Olsson et al. 2022, arXiv 2209.11895], and the letter before `D` it knows.
+    A small model computes the right value and then cannot look up the letter that stands before it. What follows a
+    token that it has read earlier it does repeat: that is what induction heads are for [Olsson et al. 2022, arXiv
+    2209.11895]. So the letters are put where they follow. Only for an explanation that ends in the right choice.
     """
-    position = LETTERS.index(answer)
     value = explanation.removesuffix(".")
-    if not value.endswith(choices[position]):
+    if not value.endswith(choices[LETTERS.index(answer)]):
         return explanation
-    if position + 1 == len(choices):
-        return f"{value}\nThe list ends here."
-    return f"{value}\n{LETTERS[position + 1]}) comes next."
+    listed = ", ".join(f"{choice} {letter}" for letter, choice in zip(LETTERS, choices, strict=False))
+    return f"{listed}\n{value} {answer}"
 
 
 def _line(row: Row) -> bytes:

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from agents.base_model import find_base_model
 from agents.brain import Brief
 from agents.researcher.proposal import ResearchProposal
 from shared_memory.errors import BadInput
@@ -22,7 +21,7 @@ def propose(brief: Brief) -> ResearchProposal:
     Raises BadInput where the library has none.
     """
     method = "sft" if brief.goal.method == "auto" else brief.goal.method
-    millions = find_base_model(brief.goal.base_model, brief.goal.revision).parameters / 1e6
+    millions = brief.parameters / 1e6
     entries, findings = _library()
     fitting = [
         Recipe.model_validate({key: value for key, value in entry.items() if key != "fits"})

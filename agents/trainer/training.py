@@ -76,7 +76,8 @@ def training_job(
         "warmup_ratio": recipe.warmup_ratio,
         "lr_scheduler": recipe.lr_scheduler,
         "packing": recipe.packing,
-        "group_by_length": False,  # length often tells the kind of a row: sorted by it, a model learns one kind after another
+        # Length often tells what kind a row is of: sorted by it, a model would learn one kind after another.
+        "group_by_length": False,
         "activation_checkpointing": False,
         "seed": goal.run.seed,
         "report_to": list(goal.run.report_to),

@@ -7,9 +7,10 @@
     python questions.py --part train --rows 400 --seed 1     rows on stdout
     python questions.py --config config.json                 as a job: {"part", "rows", "seed"} -> out/data.jsonl
 
-Answers are computed exactly, and every wrong choice is the value that a typical mistake gives. A row depends on nothing
-but its family, numbers and wording; the seed only chooses and orders rows. Numbers belong to one part for ever (a hash
-of family and numbers decides), so no part can contain a question of another, nor the same numbers in other words. The
+Answers are computed exactly. Every wrong choice is the value that a typical mistake gives, in the unit of another
+quantity or size: who computes the value, or knows its unit, finds the right one. A row depends on nothing but its
+family, numbers and wording; the seed only chooses and orders rows. Numbers belong to one part for ever (a hash of
+family and numbers decides), so no part can contain a question of another, nor the same numbers in other words. The
 families in `REPORT_ONLY` occur in no other part: they show what a model does with a formula it was never trained on.
 """
 
@@ -36,7 +37,9 @@ class Family:
 
     name: str
     unit: str
-    """The unit of every choice."""
+    """The unit of the right choice."""
+    others: tuple[str, ...]
+    """Units of other quantities, or other sizes of unit: each wrong choice has one of them."""
     numbers: tuple[Numbers, ...]
     wordings: tuple[str, ...]
     """Ways to ask; {0}, {1} are the numbers."""
@@ -92,15 +95,21 @@ def kinetic_mistakes(m: int, v: int) -> tuple[Fraction, ...]:
 
 
 def converted(
-    name: str, unit: str, numbers: range, factor: Fraction, wordings: tuple[str, ...], working: str
+    name: str,
+    unit: str,
+    others: tuple[str, ...],
+    numbers: range,
+    factor: Fraction,
+    wordings: tuple[str, ...],
+    working: str,
 ) -> Family:
     """A family that multiplies its one number by a fixed unit factor."""
-    return Family(name, unit, grid(numbers), wordings, working, scaled(factor), scale_mistakes(factor))
+    return Family(name, unit, others, grid(numbers), wordings, working, scaled(factor), scale_mistakes(factor))
 
 
 SHARED = (
     Family(
-        "force", "N", grid(range(2, 13), range(2, 10)),
+        "force", "N", ("J", "W", "Pa", "kg"), grid(range(2, 13), range(2, 10)),
         (
             "A net force accelerates a body of mass {0} kg at {1} m/s². How large is the force?",
             "What net force gives a cart of mass {0} kg an acceleration of {1} m/s²?",
@@ -108,7 +117,7 @@ SHARED = (
         "F = m × a = {0} × {1} = {x}", times, product_mistakes,
     ),
     Family(
-        "distance", "m", grid(range(2, 13), range(2, 10)),
+        "distance", "m", ("s", "m/s", "N", "kg"), grid(range(2, 13), range(2, 10)),
         (
             "A runner moves at a constant {0} m/s for {1} s. How far does the runner get?",
             "What distance does a robot cover in {1} s at a constant speed of {0} m/s?",
@@ -116,7 +125,7 @@ SHARED = (
         "d = v × t = {0} × {1} = {x}", times, product_mistakes,
     ),
     Family(
-        "electric power", "W", grid(range(2, 13), range(2, 10)),
+        "electric power", "W", ("V", "A", "J", "N"), grid(range(2, 13), range(2, 10)),
         (
             "A heater draws {1} A from a {0} V supply. What power does it take?",
             "A lamp runs at {0} V with a current of {1} A. What is its electric power?",
@@ -124,7 +133,7 @@ SHARED = (
         "P = V × I = {0} × {1} = {x}", times, product_mistakes,
     ),
     Family(
-        "work", "J", grid(range(2, 13), range(2, 10)),
+        "work", "J", ("N", "W", "m", "kg"), grid(range(2, 13), range(2, 10)),
         (
             "A force of {0} N pushes a crate {1} m along its direction. How much work is done?",
             "How much work does a {0} N force do over a path of {1} m in its direction?",
@@ -132,7 +141,7 @@ SHARED = (
         "W = F × d = {0} × {1} = {x}", times, product_mistakes,
     ),
     Family(
-        "kinetic energy", "J", grid(range(2, 11, 2), range(2, 11)),
+        "kinetic energy", "J", ("N", "W", "kg", "Pa"), grid(range(2, 11, 2), range(2, 11)),
         (
             "A ball of mass {0} kg flies at {1} m/s. What is its kinetic energy?",
             "What kinetic energy does a body of mass {0} kg have at a speed of {1} m/s?",
@@ -141,7 +150,7 @@ SHARED = (
         lambda m, v: Fraction(m * v * v, 2), kinetic_mistakes,
     ),
     Family(
-        "speed", "m/s", divisible(range(2, 13), range(2, 10)),
+        "speed", "m/s", ("m", "s", "N", "J"), divisible(range(2, 13), range(2, 10)),
         (
             "A cyclist covers {0} m in {1} s at a constant speed. What is the speed?",
             "How fast is a drone that needs {1} s for {0} m at a constant speed?",
@@ -149,7 +158,7 @@ SHARED = (
         "v = d / t = {0} / {1} = {x}", over, quotient_mistakes,
     ),
     Family(
-        "current", "A", divisible(range(2, 13), range(2, 10)),
+        "current", "A", ("V", "W", "J", "N"), divisible(range(2, 13), range(2, 10)),
         (
             "A voltage of {0} V lies across a resistor of {1} ohm. What current flows?",
             "What current does a {0} V battery drive through a resistance of {1} ohm?",
@@ -157,7 +166,7 @@ SHARED = (
         "I = V / R = {0} / {1} = {x}", over, quotient_mistakes,
     ),
     Family(
-        "density", "kg/m³", divisible(range(2, 13), range(2, 10)),
+        "density", "kg/m³", ("kg", "m", "N", "Pa"), divisible(range(2, 13), range(2, 10)),
         (
             "A block with a volume of {1} m³ has a mass of {0} kg. What is its density?",
             "What is the density of a foam of mass {0} kg that fills {1} m³?",
@@ -165,7 +174,7 @@ SHARED = (
         "density = m / V = {0} / {1} = {x}", over, quotient_mistakes,
     ),
     converted(
-        "weight", "N", range(2, 100), Fraction(10),
+        "weight", "N", ("kg", "J", "Pa", "W"), range(2, 100), Fraction(10),
         (
             "What is the weight of a body of mass {0} kg where g = 10 m/s²?",
             "A stone has a mass of {0} kg. How large is its weight if g = 10 m/s²?",
@@ -173,21 +182,21 @@ SHARED = (
         "W = m × g = {0} × 10 = {x}",
     ),
     converted(
-        "kilo to unit", "m", range(2, 100), Fraction(1000),
-        ("How many metres are {0} km?", "Convert a length of {0} km to metres."),
+        "kilo to unit", "m", ("cm", "mm", "s", "g"), range(2, 100), Fraction(1000),
+        ("How long is a road of {0} km?", "Which length equals {0} km?"),
         "1 km = 1000 m, so {0} km = {0} × 1000 m = {x}",
     ),
     converted(
-        "centi to unit", "m", range(2, 100), Fraction(1, 100),
-        ("How many metres are {0} cm?", "Convert a length of {0} cm to metres."),
+        "centi to unit", "m", ("km", "mm", "s", "g"), range(2, 100), Fraction(1, 100),
+        ("How long is a rod of {0} cm?", "Which length equals {0} cm?"),
         "1 cm = 0.01 m, so {0} cm = {0} / 100 m = {x}",
     ),
     converted(
-        "hours to minutes", "min", range(2, 31), Fraction(60),
+        "hours to minutes", "min", ("s", "ms", "m", "kg"), range(2, 31), Fraction(60),
         (
-            "How many minutes are {0} h?",
-            "Convert a time of {0} hours to minutes.",
-            "An experiment runs for {0} h. How many minutes is that?",
+            "Which time equals {0} h?",
+            "Which time is as long as {0} hours?",
+            "An experiment runs for {0} h. How long is that?",
         ),
         "1 h = 60 min, so {0} h = {0} × 60 min = {x}",
     ),
@@ -195,7 +204,7 @@ SHARED = (
 
 REPORT_ONLY = (
     Family(
-        "momentum", "kg m/s", grid(range(2, 13), range(2, 10)),
+        "momentum", "kg m/s", ("N", "J", "kg", "W"), grid(range(2, 13), range(2, 10)),
         (
             "A trolley of mass {0} kg rolls at {1} m/s. What is its momentum?",
             "What momentum does a body of mass {0} kg have at a speed of {1} m/s?",
@@ -203,7 +212,7 @@ REPORT_ONLY = (
         "p = m × v = {0} × {1} = {x}", times, product_mistakes,
     ),
     Family(
-        "pressure", "Pa", divisible(range(2, 13), range(2, 10)),
+        "pressure", "Pa", ("N", "J", "W", "kg"), divisible(range(2, 13), range(2, 10)),
         (
             "A force of {0} N presses evenly on an area of {1} m². What is the pressure?",
             "What pressure does a force of {0} N put on a plate of {1} m²?",
@@ -240,14 +249,16 @@ def row(part: str, family: Family, numbers: Numbers, wording: str) -> dict[str, 
     question = wording.format(*numbers)
     answer = written(family.solve(*numbers))
     mistakes = dict.fromkeys(written(value) for value in family.mistakes(*numbers) if value > 0)
-    wrong = random.Random(hashed(question)).sample([value for value in mistakes if value != answer], 3)
+    rng = random.Random(hashed(question))
+    values = rng.sample([value for value in mistakes if value != answer], 3)
+    wrong = [f"{value} {unit}" for value, unit in zip(values, rng.sample(family.others, 3), strict=True)]
     fields = {"half": numbers[0] // 2, "square": numbers[-1] ** 2, "x": f"{answer} {family.unit}"}
     return {
         "Record ID": f"{part}-{hashed(question):016x}",
         "Subdomain": family.name,
         "Question": question,
         "Correct Answer": f"{answer} {family.unit}",
-        **{f"Incorrect Answer {i}": f"{value} {family.unit}" for i, value in enumerate(wrong, 1)},
+        **{f"Incorrect Answer {i}": choice for i, choice in enumerate(wrong, 1)},
         "Explanation": family.working.format(*numbers, **fields) + ".",
         "Part": part,
     }

@@ -177,3 +177,20 @@ def test_a_missing_generator_and_missing_or_empty_output_are_bad_input(tmp_path:
         generated_file(job)
     write_jsonl(tmp_path / "out" / "data.jsonl", force_rows(1))
     assert generated_file(job) == tmp_path / "out" / "data.jsonl"
+
+
+def test_a_small_model_reads_the_letters_where_it_will_look_for_them(tmp_path: Path) -> None:
+    rows = [{**force_row(m, a), "Explanation": f"F = {m} * {a} = {m * a} N."} for m in range(2, 12) for a in (3, 7)]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    proposal = DataProposal(sources=(str(source),), near_duplicate_threshold=EXACT_ONLY, place_choice=True)
+    record = prepare(proposal, benchmarks=[], folder=tmp_path / "out", seed=0)
+
+    for line in Path(record.path).read_text().splitlines():
+        row = json.loads(line)
+        prompt, reply = row["prompt"][0]["content"], row["completion"][0]["content"]
+        listed, working, _, last = reply.split("\n")
+        letter = last.removeprefix("ANSWER: ")
+        assert working.endswith(f" N {letter}")
+        assert f"{letter}) {working.split('= ')[-1].removesuffix(f' {letter}')}" in prompt
+        assert [entry[-1] for entry in listed.split(", ")] == ["A", "B", "C", "D"]

@@ -13,7 +13,7 @@ from shared_memory.errors import BadInput
 from shared_memory.goal import BenchmarkGoal
 from shared_memory.records import Part
 
-QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart" / "benchmark.jsonl"
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart" / "physics.jsonl"
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_twelve_families_are_shared_and_two_occur_only_in_the_report(
 
 
 def test_the_committed_benchmark_is_what_the_generator_prints() -> None:
-    text = (SCRIPT.parent / "benchmark.jsonl").read_text(encoding="utf-8")
+    text = (SCRIPT.parent / "physics.jsonl").read_text(encoding="utf-8")
     committed = [json.loads(line) for line in text.splitlines()]
     parts = Counter(row["Part"] for row in committed)
     assert committed == printed("selection", parts["selection"], 0) + printed("report", parts["report"], 0)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import postgrad
-from postgrad.api import approve_all
+from agents.trainer import training
+from postgrad.api import approve_all, cancel
 from shared_memory.database import Database
+from shared_memory.errors import Unavailable
 from shared_memory.ledger import Ledger
+from shared_memory.runs import Runs
 from shared_memory.settings import Settings
 from tests.conftest import MakeGoal
+from tests.postgrad.test_cli import wait_until
 
 SetRecipe = Callable[..., None]
 
@@ -178,3 +184,77 @@ def test_stream_tells_the_moves_in_order(make_goal: MakeGoal, settings: Settings
     assert moves == ["baseline", "research", "data", "data", "draft", "candidate", "deliver", "confirm", "stop"]
     assert events[-1]["kind"] == "status"
     assert events[-1]["status"] == "succeeded"
+
+
+def test_a_run_parked_in_the_middle_of_a_job_returns_at_once_and_cancel_ends_the_job(
+    make_goal: MakeGoal, settings: Settings, recipe: SetRecipe
+) -> None:
+    recipe(learning_rate=20.0)
+    events = postgrad.stream(make_goal())
+    for event in events:
+        if event["kind"] == "progress" and event["purpose"] == "training":
+            break
+    began = time.monotonic()
+    events.close()
+    assert time.monotonic() - began < 20
+
+    runs = Runs(Database.open(settings.database))
+    (row,) = runs.list()
+    assert row.status == "interrupted"
+    cancel(settings, row.run_id)
+    wait_until(lambda: runs.get(row.run_id).status == "cancelled")
+    job = Ledger(Database.open(settings.database), row.run_id).actions()[-1].job
+    assert job is not None
+    assert job.state == "cancelled"
+
+
+def test_a_run_stuck_at_a_failing_node_can_be_cancelled_and_still_delivers(
+    make_goal: MakeGoal, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.training_job
+
+    def fails_for_e2(experiment: Any, **rest: Any) -> Any:
+        if experiment.id == "e2":
+            raise Unavailable("no device is left; plug one in")
+        return real(experiment, **rest)
+
+    monkeypatch.setattr(training, "training_job", fails_for_e2)
+    stuck = postgrad.run(make_goal())
+    assert stuck["status"] == "failed"
+    assert "no device is left" in stuck["error"]
+
+    Runs(Database.open(settings.database)).request_cancel(stuck["run_id"])
+    ended = postgrad.resume(stuck["run_id"])
+    assert ended["status"] == "cancelled"
+    assert ended["champion"]["experiment"] == "e1"
+    assert Path(ended["champion"]["model"]).is_dir()
+
+
+def test_an_edited_evaluation_is_not_compared_with_the_others(make_goal: MakeGoal) -> None:
+    def decide(requests: list[dict[str, Any]]) -> dict[str, Any]:
+        (request,) = requests
+        untouched = request["config"].get("max_tokens") == 16
+        if request["experiment"] == "e1" and request["purpose"] == "evaluation" and untouched:
+            return {request["digest"]: {"edit": {"config": {**request["config"], "max_tokens": 999}}}}
+        return approve_all(requests)
+
+    summary = postgrad.run(make_goal(approve="ask", experiments=1), decide=decide)
+
+    assert summary["status"] == "failed"
+    assert "other settings than the baseline" in summary["error"]
+    assert summary["champion"]["experiment"] == "baseline"
+
+
+def test_a_job_without_its_output_is_a_failed_job_and_can_be_tried_again(
+    make_goal: MakeGoal, settings: Settings, tmp_path: Path
+) -> None:
+    script = tmp_path / "generator.py"
+    script.write_text('print(\'{"result": {"rows": 0}}\')\n')
+    summary = postgrad.run(make_goal(generator=script))
+    assert summary["status"] == "failed"
+    assert "data.jsonl is missing" in summary["error"]
+
+    resumed = postgrad.resume(summary["run_id"])
+    attempts = [a.attempt for a in Ledger(Database.open(settings.database), summary["run_id"]).actions()]
+    assert resumed["status"] == "failed"
+    assert attempts == [1, 1, 2]
