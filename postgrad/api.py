@@ -161,7 +161,10 @@ def ready_to_go_on(settings: Settings, run_id: str) -> RunRow:
 
 def start_worker(settings: Settings, run_id: str) -> int:
     """Start a worker for the run in the background, detached from this terminal; returns its process id."""
-    Runs(Database.open(settings.database)).update(run_id, ended=None)  # a touch: `attach` gives it time to come up
+    runs = Runs(Database.open(settings.database))
+    runs.update(run_id, ended=None)  # `attach` gives a row that was touched lately time for its worker to come up
+    if runs.get(run_id).status is RunStatus.INTERRUPTED:
+        runs.update(run_id, status=RunStatus.RUNNING)
     log = str(settings.run_paths(run_id).worker_log)
     # -P: the folder that one stands in may hold packages called `agents` or `graph`, too.
     command = [sys.executable, "-P", "-m", "postgrad.worker", run_id]

@@ -52,30 +52,29 @@ def test_a_goal_is_approved_over_http_and_driven_to_its_end(
     server: str, make_goal: MakeGoal, settings: Settings
 ) -> None:
     goal = tomllib.loads(make_goal(approve="ask", experiments=1).read_text())
-    client = get_sync_client(url=server)
-    thread = client.threads.create()["thread_id"]
-
-    state: Any = client.runs.wait(thread, "postgrad", input=goal)
-    asked: list[str] = []
-    while "__interrupt__" in state:
-        request = state["__interrupt__"][0]["value"]
-        asked += [job["purpose"] for job in request["requests"]]
-        assert request["run_id"] == thread
-        state = client.runs.wait(thread, "postgrad", command={"resume": {"approved": True}})
+    with get_sync_client(url=server) as client:
+        thread = client.threads.create()["thread_id"]
+        state: Any = client.runs.wait(thread, "postgrad", input=goal)
+        asked: list[str] = []
+        while "__interrupt__" in state:
+            request = state["__interrupt__"][0]["value"]
+            asked += [job["purpose"] for job in request["requests"]]
+            assert request["run_id"] == thread
+            state = client.runs.wait(thread, "postgrad", command={"resume": {"approved": True}})
+        assert client.threads.get_state(thread)["next"] == []
 
     assert state["status"] == "succeeded", state.get("error")
     assert asked[:4] == ["evaluation", "generation", "training", "evaluation"]
-    assert client.threads.get_state(thread)["next"] == []
     row = Runs(Database.open(settings.database)).get(thread)
     assert (row.status, row.driver) == ("succeeded", "studio")
 
 
 def test_the_goal_is_studios_form(server: str) -> None:
-    client = get_sync_client(url=server)
-    (assistant,) = client.assistants.search()
-    schema: Any = client.assistants.get_schemas(assistant["assistant_id"])
+    with get_sync_client(url=server) as client:
+        (assistant,) = client.assistants.search()
+        schema: Any = client.assistants.get_schemas(assistant["assistant_id"])
+        drawn: Any = client.assistants.get_graph(assistant["assistant_id"], xray=True)
 
     assert {"text", "base_model", "data", "benchmark", "limits", "run"} <= schema["input_schema"]["properties"].keys()
-    drawn: Any = client.assistants.get_graph(assistant["assistant_id"], xray=True)
     names = {node["id"] for node in drawn["nodes"]}
     assert {"router", "trainer_propose", "trainer_carry_out", "jobs:gate", "jobs:watch", "verdict"} <= names

@@ -303,7 +303,9 @@ def test_a_job_gets_its_own_environment_and_not_ours(bench: Bench, monkeypatch: 
     lines = runner.logs(backend_id, 0)[0].splitlines()
     assert {"HF_HUB_OFFLINE=1", "HF_HUB_DISABLE_TELEMETRY=1", "TOKENIZERS_PARALLELISM=false"} <= set(lines)
     assert f"TRACKIO_DIR={bench.paths.trackio}" in lines
+    assert "HF_TOKEN_PATH=/dev/null" in lines, "the token on disk is nobody's either"
     ours = {"PYTHONUNBUFFERED", "HF_HUB_DISABLE_TELEMETRY", "TOKENIZERS_PARALLELISM", "TRACKIO_DIR", supervise.STAMP}
+    ours.add("HF_TOKEN_PATH")
     names = {line.partition("=")[0] for line in lines} - ours - {"CUDA_VISIBLE_DEVICES", "LC_CTYPE"}
     assert names <= local.PASSED_ON
 
