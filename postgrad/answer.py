@@ -68,6 +68,8 @@ def _nothing_better(summary: Mapping[str, Any]) -> str:
         why = "no experiment was run"
     elif crashed == len(verdicts):
         why = "the one experiment crashed" if crashed == 1 else f"all {crashed} experiments crashed"
+    elif not any(experiment["status"] == "evaluated" for experiment in summary["experiments"]):
+        why = "no experiment came as far as a score"
     else:
         who = (
             "the one experiment did not score"
