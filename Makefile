@@ -6,7 +6,7 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 EXTRAS := train,eval,studio,dev
 
-.PHONY: setup demo test test-slow lint types bench studio clean
+.PHONY: setup demo test lint types bench studio clean
 
 setup: $(STAMP)
 
@@ -26,10 +26,7 @@ demo: setup
 	else $(BIN)/postgrad run examples/quickstart/goal.toml --approve auto; fi
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow"
-
-test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2
 
 lint: setup
 	$(BIN)/ruff check .
