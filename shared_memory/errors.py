@@ -3,8 +3,6 @@
 PostgradError                 exit 1
 ├── BadInput                  exit 2   a goal, flag, file or model that cannot be used
 ├── BudgetSpent               exit 4   a cap of the goal would be exceeded
-├── TimeOver                  exit 5   the goal's hours or deadline are used up
-├── Cancelled                 exit 6   a person cancelled the run
 ├── Unavailable               exit 1   something this run stands on is missing (an extra, a model server)
 └── Conflict                  exit 1   another process holds what was asked for, or an answer is stale
 """
@@ -28,18 +26,6 @@ class BudgetSpent(PostgradError):
     """A cap of the goal (dollars, tokens, jobs, experiments) would be exceeded."""
 
     exit_code = 4
-
-
-class TimeOver(PostgradError):
-    """The goal's hours or its deadline are used up."""
-
-    exit_code = 5
-
-
-class Cancelled(PostgradError):
-    """A person cancelled the run."""
-
-    exit_code = 6
 
 
 class Unavailable(PostgradError):

@@ -52,21 +52,7 @@ def evaluation_job(
     folder of the handed-over model, which is then what gets measured.
     """
     items = [item for item in benchmark.items if item.part in parts]
-    rows = "".join(
-        json.dumps(
-            {
-                "id": item.id,
-                "question": item.question,
-                "choices": list(item.choices),
-                "answer": item.answer,
-                "category": item.category,
-                "part": str(item.part),
-            },
-            ensure_ascii=False,
-        )
-        + "\n"
-        for item in items
-    )
+    rows = "".join(json.dumps(item.plain(), ensure_ascii=False) + "\n" for item in items)
     weights, adapter = _what_to_load(experiment, delivered, model)
     per_item = seconds_an_item or UNCALIBRATED_SECONDS_AN_ITEM * max(1.0, model.parameters / 1e8)
     seconds = 15 + per_item * len(items)

@@ -1,4 +1,4 @@
-"""What this machine has for a job, and what an hour on a flavor costs. Imports no torch."""
+"""What this machine has for a job. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared_memory.errors import BadInput
 from shared_memory.records import Record
 
 GIB = 2**30
@@ -47,17 +46,6 @@ def local_hardware() -> LocalHardware:
         ram_gib=round(memory_limit(memory, membership) / GIB, 2),
         gpus=tuple(visible(nvidia_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))),
     )
-
-
-def price_usd_per_hour(runner: str, flavor: str) -> float:
-    """Dollars for an hour of `flavor`; nothing on this machine.
-
-    Raises BadInput for a runner or flavor that does not exist.
-    """
-    prices = {("local", "cpu"): 0.0, ("local", "gpu"): 0.0}
-    if (runner, flavor) not in prices:
-        raise BadInput(f"no runner `{runner}` has a flavor `{flavor}`; use `local` with `cpu` or `gpu`")
-    return prices[runner, flavor]
 
 
 def memory_limit(installed: int, membership: str, mounts: Path = Path("/sys/fs/cgroup")) -> int:

@@ -2,10 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from agents.jobs.hardware import GIB, cpu_limit, local_hardware, memory_limit, price_usd_per_hour, read_gpus, visible
-from shared_memory.errors import BadInput
+from agents.jobs.hardware import GIB, cpu_limit, local_hardware, memory_limit, read_gpus, visible
 
 
 def group(folder: Path, **limits: str) -> None:
@@ -48,9 +45,3 @@ def test_gpus_are_read_from_nvidia_smi_and_filtered_as_cuda_does() -> None:
     assert visible(gpus, "1") == gpus[1:]
     assert visible(gpus, "GPU-aa") == gpus[:1]
     assert visible(gpus, "") == visible(gpus, "-1") == []
-
-
-def test_this_machine_costs_nothing_and_an_unknown_runner_is_refused() -> None:
-    assert price_usd_per_hour("local", "cpu") == 0.0
-    with pytest.raises(BadInput, match="use `local` with"):
-        price_usd_per_hour("moon", "cpu")
