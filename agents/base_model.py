@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import struct
@@ -13,6 +14,7 @@ from shared_memory.errors import BadInput
 from shared_memory.records import Record
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+SAMPLED, BLOCKS = 64 * 2**20, 64
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -52,8 +54,21 @@ def find_base_model(name: str, revision: str = "") -> BaseModel:
         if not folder.is_dir():
             raise BadInput(f"base model folder {folder} does not exist; check base_model")
         return _read(name, folder, "")
-    folder = _from_hub(name, revision)
+    folder = _from_hub(name, revision, ("*.json", "*.jinja", "*.safetensors", *TOKENIZER_FILES))
     return _read(name, folder, folder.name)
+
+
+def read_config(name: str, revision: str = "") -> tuple[Path, dict[str, Any]]:
+    """A model's folder and its config.json; of a model on the Hub, no other file is fetched.
+
+    Raises BadInput as `find_base_model` does.
+    """
+    folder = Path(name).expanduser().absolute()
+    if not folder.is_dir():
+        if name.startswith(("~", "/", "./", "../")) or not name:
+            raise BadInput(f"model folder {name or '(empty)'} does not exist; give a folder or a Hub id")
+        folder = _from_hub(name, revision, ("config.json",))
+    return folder, _json(folder / "config.json")
 
 
 @lru_cache(maxsize=8)
@@ -67,7 +82,7 @@ def _read(name: str, folder: Path, revision: str) -> BaseModel:
         name=name,
         folder=str(folder),
         revision=revision,
-        parameters=sum(_parameters(file) for file in sorted(folder.glob("*.safetensors"))),
+        parameters=parameters_of(folder),
         architecture=next(iter(config.get("architectures") or []), config.get("model_type", "unknown")),
         config=config,
     )
@@ -85,6 +100,29 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
+def fingerprint(folder: Path) -> str:
+    """sha256 over a model folder's weights, config and tokenizer: another model, or the same one trained on, differs.
+
+    Of a file above SAMPLED bytes only its size and BLOCKS pieces, spread evenly, are read.
+    """
+    digest = hashlib.sha256()
+    names = {"config.json", "generation_config.json", *TOKENIZER_FILES}
+    for file in sorted(path for path in folder.iterdir() if path.name in names or path.suffix == ".safetensors"):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        pieces = [(0, size)] if size <= SAMPLED else [(size * i // BLOCKS, SAMPLED // BLOCKS) for i in range(BLOCKS)]
+        with file.open("rb") as stream:
+            for start, length in pieces:
+                stream.seek(start)
+                digest.update(stream.read(length))
+    return digest.hexdigest()
+
+
+def parameters_of(folder: Path) -> int:
+    """Weights of a model folder, counted from its safetensors headers; 0 without any."""
+    return sum(map(_parameters, sorted(folder.glob("*.safetensors"))))
+
+
 def _parameters(file: Path) -> int:
     """Elements of all tensors in a safetensors file, from its header alone (8 bytes of length, then JSON)."""
     try:
@@ -96,7 +134,8 @@ def _parameters(file: Path) -> int:
         raise BadInput(f"{file} is not a safetensors file ({error}); fetch the model again") from error
 
 
-def _from_hub(name: str, revision: str) -> Path:
+def _from_hub(name: str, revision: str, files: tuple[str, ...]) -> Path:
+    """The snapshot of a model in the local cache, with the files that match."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -108,11 +147,7 @@ def _from_hub(name: str, revision: str) -> Path:
     )
 
     try:
-        return Path(
-            snapshot_download(
-                name, revision=revision or None, allow_patterns=["*.json", "*.jinja", "*.safetensors", *TOKENIZER_FILES]
-            )
-        )
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(files)))
     except HFValidationError as error:
         raise BadInput(f"`{name}` is neither a folder nor a Hub id; check base_model") from error
     except GatedRepoError as error:

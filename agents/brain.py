@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
-from shared_memory.errors import Unavailable
+from agents.llm import InvalidAnswer, LanguageModel, Meter
 from shared_memory.goal import Goal
 from shared_memory.records import DatasetRecord, EvalResult, Experiment, Finding, Recipe, Record
 
@@ -23,6 +24,8 @@ class Role(StrEnum):
 class Move(StrEnum):
     """What the router may ask for next."""
 
+    HOLD_OUT = "hold_out"
+    """Set rows aside to measure on, where the goal names no benchmark."""
     BASELINE = "baseline"
     """Score the base model on every benchmark."""
     RESEARCH = "research"
@@ -30,13 +33,17 @@ class Move(StrEnum):
     DATA = "data"
     """Make training data."""
     DRAFT = "draft"
-    """Plan a first experiment."""
+    """Plan first experiments: one recipe as a pilot, then others beside it."""
+    RETRY = "retry"
+    """Train an experiment again as it is: it was planned and never trained, or a person reopened it."""
     DEBUG = "debug"
-    """Train an experiment again that was planned, or crashed and was reopened by a person."""
+    """Change a crashed experiment where its diagnosis points."""
     IMPROVE = "improve"
-    """Plan a child of the incumbent that changes one thing."""
+    """Plan children of the incumbent, each with one change."""
+    ABLATE = "ablate"
+    """Take one of the incumbent's changes back, to learn what it was worth."""
     CANDIDATE = "candidate"
-    """Score a trained experiment on the selection items."""
+    """Score the trained experiments on the selection items."""
     DELIVER = "deliver"
     """Save the incumbent as the model that is handed over."""
     CONFIRM = "confirm"
@@ -51,12 +58,15 @@ class Move(StrEnum):
 
 
 _ROLE_OF = {
+    Move.HOLD_OUT: Role.EVALUATOR,
     Move.BASELINE: Role.EVALUATOR,
     Move.RESEARCH: Role.RESEARCHER,
     Move.DATA: Role.DATA_ENGINEER,
     Move.DRAFT: Role.TRAINER,
+    Move.RETRY: Role.TRAINER,
     Move.DEBUG: Role.TRAINER,
     Move.IMPROVE: Role.TRAINER,
+    Move.ABLATE: Role.TRAINER,
     Move.CANDIDATE: Role.EVALUATOR,
     Move.DELIVER: Role.TRAINER,
     Move.CONFIRM: Role.EVALUATOR,
@@ -70,7 +80,15 @@ class Brief:
     goal: Goal
     move: Move
     experiment: str = ""
-    """The experiment that the move is about: the one to score, to improve on or to deliver."""
+    """The experiment that the move is about: the one to retry, to mend, to improve on or to deliver."""
+    trains: tuple[str, ...] = ()
+    """Methods that the goal's own rows can train."""
+    room: int = 1
+    """Experiments that may be planned now."""
+    unscored: tuple[str, ...] = ()
+    """Trained experiments without a score."""
+    incumbent: str = "baseline"
+    """The best experiment so far."""
     parameters: int = 0
     """Weights of the base model."""
     findings: Mapping[str, Finding] = field(default_factory=dict)
@@ -82,6 +100,12 @@ class Brief:
     results: Mapping[str, EvalResult] = field(default_factory=dict)
     generated: tuple[str, ...] = ()
     """Files that generation jobs have made."""
+
+    @property
+    def method(self) -> str:
+        """The goal's method, or the one that its rows are made for."""
+        fitting = "dpo" if "dpo" in self.trains else "sft"
+        return fitting if self.goal.method == "auto" else self.goal.method
 
 
 class Proposal(Record, ABC):
@@ -112,14 +136,68 @@ class Playbook:
         return self._rules[role](brief)
 
 
-def choose_brain(model: str, rules: Mapping[Role, Callable[[Brief], Proposal]]) -> Brain:
-    """The brain called `model`.
+MOST_STAND_INS = 2
+"""Times in a run that the playbook answers for a language model, before the run stops."""
 
-    Raises Unavailable for anything but the playbook: this version drives no language model.
+
+class LlmBrain:
+    """A language model, and the playbook where the model's answer is of no use twice over."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        agents: Mapping[Role, Callable[[Brief, LanguageModel], Proposal]],
+        rules: Mapping[Role, Callable[[Brief], Proposal]],
+        stand_ins: Collection[str],
+        on_stand_in: Callable[[str, Role, str], None],
+    ) -> None:
+        self.name = model.name
+        self._model = model
+        self._agents = agents
+        self._rules = rules
+        self._stand_ins = stand_ins
+        self._on_stand_in = on_stand_in
+
+    def propose(self, role: Role, brief: Brief) -> Proposal:
+        """The model's proposal, or the playbook's; `name` then says so.
+
+        Raises InvalidAnswer where the run has had its stand-ins (resuming asks the model anew), Unavailable or
+        ContextExhausted where the model cannot be used, and BudgetSpent where a cap leaves no room for a request.
+        """
+        try:
+            return self._agents[role](brief, self._model)
+        except InvalidAnswer as error:
+            if error.key not in self._stand_ins and len(self._stand_ins) >= MOST_STAND_INS:
+                self._model.forget(error)
+                raise InvalidAnswer(
+                    f"{error}; the playbook has stood in {MOST_STAND_INS} times in this run: "
+                    "choose another model in [brain], or resume to ask again",
+                    error.key,
+                ) from error
+            self._on_stand_in(error.key, role, str(error))
+            self.name = f"playbook, standing in for {self._model.name}"
+            return self._rules[role](brief)
+
+
+def choose_brain(
+    model: str,
+    rules: Mapping[Role, Callable[[Brief], Proposal]],
+    agents: Mapping[Role, Callable[[Brief, LanguageModel], Proposal]],
+    *,
+    api_base: str = "",
+    cache: Path,
+    meter: Meter,
+    stand_ins: Collection[str],
+    on_stand_in: Callable[[str, Role, str], None],
+) -> Brain:
+    """The brain called `model`: `playbook`, or a model by its LiteLLM name.
+
+    `rules` and `agents` are the roles' proposers without and with a language model. `cache` is the run's folder of
+    answers, `meter` books tokens and dollars. `stand_ins` holds the keys of the stand-ins that the run has had, and
+    `on_stand_in(key, role, reason)` files another: under its key, since a node may run again after a crash.
     """
-    if model == "playbook":
+    if model == Playbook.name:
         return Playbook(rules)
-    raise Unavailable(
-        f"`{model}` cannot be the brain: this version runs on the built-in playbook only; "
-        "set [brain] default = 'playbook'"
+    return LlmBrain(
+        LanguageModel(model, api_base=api_base, cache=cache, meter=meter), agents, rules, stand_ins, on_stand_in
     )

@@ -1,10 +1,8 @@
-"""Four-choice questions: the item, and the prompt that the evaluator asks it with."""
+"""How a four-choice question is asked: the evaluator asks so, and training data is written so."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from shared_memory.records import Part, Record
 
 TEMPLATE = (
     "Answer the following multiple choice question. The last line of your response should be of the following format: "
@@ -14,18 +12,6 @@ TEMPLATE = (
 """Byte for byte what inspect-ai's `multiple_choice(cot=True)` sends; kept here because importing it takes seconds."""
 
 LETTERS = "ABCD"
-
-
-class Item(Record):
-    """One question of a benchmark, its choices in the order in which they are shown."""
-
-    id: str
-    question: str
-    choices: tuple[str, ...]
-    answer: str
-    """Letter of the right choice."""
-    category: str = ""
-    part: Part
 
 
 def render_multiple_choice(question: str, choices: Sequence[str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,19 +14,25 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from agents.brain import Brain, Role, choose_brain
+from agents.data_engineer import agent as data_agent
 from agents.data_engineer import playbook as data_playbook
+from agents.evaluator import agent as evaluator_agent
 from agents.evaluator import playbook as evaluator_playbook
 from agents.jobs.base import JobRunner
 from agents.jobs.local import LocalRunner
+from agents.researcher import agent as researcher_agent
 from agents.researcher import playbook as researcher_playbook
+from agents.trainer import agent as trainer_agent
 from agents.trainer import playbook as trainer_playbook
 from agents.trainer.footprint import matrix_gflops
 from graph.state import Stock
 from shared_memory.budget import Budget
 from shared_memory.database import Database
+from shared_memory.errors import Conflict
 from shared_memory.goal import Goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
+from shared_memory.records import Job, Purpose
 from shared_memory.run_paths import RunPaths
 from shared_memory.runs import Runs
 from shared_memory.settings import Settings, load_settings
@@ -36,6 +44,13 @@ RULES = {
     Role.EVALUATOR: evaluator_playbook.propose,
 }
 """The built-in brain, role by role."""
+AGENTS = {
+    Role.RESEARCHER: researcher_agent.propose,
+    Role.DATA_ENGINEER: data_agent.propose,
+    Role.TRAINER: trainer_agent.propose,
+    Role.EVALUATOR: evaluator_agent.propose,
+}
+"""The same with a language model."""
 
 
 @dataclass
@@ -54,6 +69,28 @@ def _settings_of(home: str) -> Settings:
 @lru_cache(maxsize=8)
 def _database_of(path: Path) -> Database:
     return Database.open(path)
+
+
+class BudgetMeter:
+    """Books what a role's language model takes in the run's budget."""
+
+    def __init__(self, budget: Budget, role: Role, on_unpriced: Callable[[], None]) -> None:
+        self._budget = budget
+        self._role = role
+        self._on_unpriced = on_unpriced
+
+    def reserve(self, key: str, tokens: int, usd_micro: int) -> None:
+        self._budget.reserve(key, usd_micro, role=self._role, jobs=0, tokens=tokens)
+
+    def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
+        """An unknown price is booked as no dollars, and said: the cap on tokens is what holds then."""
+        if usd_micro is None:
+            self._on_unpriced()
+        self._budget.settle(key, usd_micro or 0, tokens)
+
+    def release(self, key: str) -> None:
+        with suppress(Conflict):  # an answer was paid for under this key, and has been removed from disk since
+            self._budget.release(key)
 
 
 class Desk:
@@ -106,7 +143,27 @@ class Desk:
         return Budget(self.db, self.run_id, goal.limits)
 
     def brain(self, goal: Goal, role: Role) -> Brain:
-        return choose_brain(goal.brain.get(role, goal.brain.get("default", self.settings.brain)), RULES)
+        """The mind of a role: the goal's for it, else the goal's for all, else this home's."""
+        name = goal.brain.get(role, goal.brain.get("default", self.settings.brain))
+        return choose_brain(
+            name,
+            RULES,
+            AGENTS,
+            api_base=goal.brain.get("api_base", ""),
+            cache=self.paths.answers,
+            meter=BudgetMeter(self.budget(goal), role, lambda: self._note_unpriced(name)),
+            stand_ins=self.journal.notes("stand_in"),
+            on_stand_in=self._note_stand_in,
+        )
+
+    def _note_unpriced(self, model: str) -> None:
+        if model not in self.journal.notes("unpriced"):
+            self.journal.note("unpriced", model, "its tokens are counted, its dollars are not")
+            self.emit("note", text=f"the price of `{model}` is unknown: its tokens are counted, its dollars are not")
+
+    def _note_stand_in(self, key: str, role: Role, reason: str) -> None:
+        self.journal.note("stand_in", key, {"role": role.value, "reason": reason})
+        self.emit("note", text=f"the playbook stands in for the {role.value.replace('_', ' ')}'s model: {reason}")
 
     def runner(self, name: str) -> JobRunner:
         """The backend called `name`; intake has refused the names that this version does not know."""
@@ -142,9 +199,17 @@ class Desk:
         return left
 
     def stock(self, goal: Goal, seconds_kept: float) -> Stock:
+        spend = self.budget(goal).spent()
         return Stock(
             seconds_left=self.seconds_left(goal),
             seconds_kept=seconds_kept,
-            jobs_left=goal.limits.jobs - self.budget(goal).spent().jobs,
+            jobs_left=goal.limits.jobs - spend.jobs,
+            usd_left_micro=goal.limits.usd_micro - spend.usd_micro - spend.held_usd_micro,
+            usd_kept_micro=round(seconds_kept * self._usd_micro_a_second()),
             cancelled=self.runs.get(self.run_id).cancel_requested,
         )
+
+    def _usd_micro_a_second(self) -> float:
+        """What the dearest evaluation of this run has cost so far."""
+        jobs = [job for job in self.journal.all(Job).values() if job.purpose is Purpose.EVALUATION and job.seconds]
+        return max((job.usd_micro / job.seconds for job in jobs), default=0.0)

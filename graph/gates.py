@@ -2,33 +2,99 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
+from graph.consent import consent_for, envelope_of
 from graph.context import Context, Desk
 from graph.state import JobsState, Plain, jobs_update
 from shared_memory.goal import Goal
 from shared_memory.records import JobSpec
 
+PUT_ASIDE = "put_aside"
+"""Key that stands for an answer to other jobs, or to nothing at all: nothing happens, and the gate asks again."""
+
 
 def gate(state: JobsState, runtime: Runtime[Context]) -> Plain:
-    """Ask for every pending job at once; the answer maps spec digest → {approved, reason} or {edit}.
+    """Ask for every pending job at once; `answer_with` in the request shows the answers that are understood.
 
-    The goal's policy answers where it may: `auto` always, `paid` where nothing is spent and nothing leaves the
-    machine. A spec that is missing from the answer is refused: silence means no.
+    The goal's policy and consents given earlier answer where they may. A spec that is missing from a person's answer
+    is refused: silence means no. An answer that says neither yes nor no is put aside.
     """
-    goal = Goal.model_validate(state["goal"])
-    specs = [JobSpec.model_validate(plain) for plain in state["pending"]]
-    if goal.run.approve == "auto" or (goal.run.approve == "paid" and all(map(is_free, specs))):
-        reason = f"approve = {goal.run.approve}"
-        return jobs_update(
-            answers={spec.digest: {"approved": True, "by": "policy", "reason": reason} for spec in specs}
-        )
     desk = Desk.of(runtime)
-    answer = interrupt({"kind": "jobs", "run_id": desk.run_id, "requests": [request(spec, desk) for spec in specs]})
-    return jobs_update(answers=_understood(answer, specs))
+    specs = [JobSpec.model_validate(plain) for plain in state["pending"]]
+    answers = _without_asking(specs, Goal.model_validate(state["goal"]), desk)
+    asked = [spec for spec in specs if spec.digest not in answers]
+    if asked:
+        answer = interrupt(
+            {
+                "kind": "jobs",
+                "run_id": desk.run_id,
+                "note": state.get("answers", {}).get(PUT_ASIDE, {}).get("why", ""),
+                "answer_with": _answers_that_are_understood(asked[0]),
+                "requests": [request(spec, desk) for spec in asked],
+            }
+        )
+        said = _read(answer, asked)
+        if isinstance(said, str):
+            return jobs_update(answers={PUT_ASIDE: {"why": f"{said}; nothing was approved"}})
+        answers |= _understood(said, asked)
+    return jobs_update(answers=answers)
+
+
+def _answers_that_are_understood(example: JobSpec) -> dict[str, Any]:
+    """What a person may answer, to be copied; `yes` and `no` alone do as well."""
+    return {
+        "to approve all": {"approved": True},
+        "to refuse all": {"approved": False, "reason": "why"},
+        "to decide one by one, those not named being refused": {example.digest: {"approved": True}},
+        "to change a job, and be asked again": {example.digest: {"edit": {"config": example.config}}},
+    }
+
+
+def _without_asking(specs: list[JobSpec], goal: Goal, desk: Desk) -> dict[str, Plain]:
+    """The answers of policy: `auto` to all, `paid` to what is free, else to what an earlier consent covers."""
+    answers: dict[str, Plain] = {}
+    decisions, actions = desk.ledger.decisions(), desk.ledger.actions()
+    for spec in specs:
+        if goal.run.approve == "auto" or (goal.run.approve == "paid" and is_free(spec)):
+            reason = f"approve = {goal.run.approve}"
+            answers[spec.digest] = {"approved": True, "by": "policy", "reason": reason}
+        elif consent := consent_for(spec, decisions, actions):
+            reason = "the same work in another way, within what was approved"
+            parent = consent.spec_digest
+            answers[spec.digest] = {"approved": True, "by": "policy", "reason": reason, "parent": parent}
+    return answers
+
+
+def _read(answer: Any, asked: list[JobSpec]) -> Plain | str:
+    """The answer by spec digest, or why it is none: it names something else, or says neither yes nor no.
+
+    What is typed into a form comes as text, so text is read as the JSON it holds; `yes` and `no` mean all jobs.
+    """
+    if isinstance(answer, str):
+        word = answer.strip().lower()
+        if word in ("yes", "no"):
+            return _read(word == "yes", asked)
+        try:
+            answer = json.loads(answer)
+        except ValueError:
+            answer = None
+    if isinstance(answer, bool):
+        answer = {"approved": answer}
+    if not isinstance(answer, dict) or not isinstance(answer.get("approved", False), bool):
+        return "the last answer says neither yes nor no"
+    if "approved" in answer:
+        return {spec.digest: answer for spec in asked}
+    foreign = sorted(answer.keys() - {spec.digest for spec in asked})
+    return f"the last answer names `{foreign[0]}`, which is not asked about" if foreign else answer
+
+
+def after_gate(state: JobsState) -> str:
+    return "not understood" if PUT_ASIDE in state["answers"] else "answered"
 
 
 def is_free(spec: JobSpec) -> bool:
@@ -39,18 +105,11 @@ def is_free(spec: JobSpec) -> bool:
 def request(spec: JobSpec, desk: Desk) -> Plain:
     """What a person needs to see of a job to decide on it."""
     script = desk.paths.stored(spec.files[spec.script]).read_text(encoding="utf-8", errors="replace")
-    return {**spec.plain(), "digest": spec.digest, "script_text": script}
+    return {**spec.plain(), "digest": spec.digest, "script_text": script, "envelope": envelope_of(spec).plain()}
 
 
-def _understood(answer: Any, specs: list[JobSpec]) -> dict[str, Plain]:
-    """The answer by spec digest. Anything but a plain yes to exactly this spec is a no.
-
-    `{"approved": true}` without digests, as one types it into Studio, answers all of them.
-    """
-    if isinstance(answer, dict) and "approved" in answer:
-        answer = {spec.digest: answer for spec in specs}
-    if not isinstance(answer, dict):
-        answer = {}
+def _understood(answer: Plain, specs: list[JobSpec]) -> dict[str, Plain]:
+    """What was said of each spec. Anything but a plain yes to exactly this spec is a no."""
     answers: dict[str, Plain] = {}
     for spec in specs:
         said = answer.get(spec.digest)

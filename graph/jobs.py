@@ -1,6 +1,6 @@
 """The one door to compute: a subgraph that takes a list of JobSpecs and returns a list of Jobs.
 
-    preflight → gate → admit → submit → watch ⟲ → collect
+    preflight → gate → admit → submit ⇄ watch ⟲ → collect
         ▲                │
         └──── edited ────┘
 
@@ -14,14 +14,18 @@ import importlib.util
 import json
 import os
 import time
+from collections.abc import Hashable
 from pathlib import Path
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
+from agents.brain import Move
+from agents.jobs.hardware import installed_packages
+from graph.consent import envelope_of
 from graph.context import Context, Desk
-from graph.gates import gate
+from graph.gates import after_gate, gate
 from graph.state import JobsState, Plain, jobs_update
 from graph.watch import tell, watch
 from shared_memory.errors import BudgetSpent, Conflict
@@ -104,13 +108,14 @@ def _tell_decisions(desk: Desk, specs: list[JobSpec], answers: dict[str, Plain])
 
 
 def _decision(spec: JobSpec, said: Plain) -> Decision:
-    envelope = Envelope(max_usd_micro=spec.estimate.usd_micro, max_hours=spec.timeout_seconds / 3600)
+    alone = Envelope(max_usd_micro=spec.estimate.usd_micro, max_hours=spec.timeout_seconds / 3600)
     return Decision(
         spec_digest=spec.digest,
         approved=said["approved"],
         by=said["by"],
         reason=said["reason"],
-        envelope=envelope,
+        envelope=envelope_of(spec) if said["by"] == "person" else alone,
+        parent=said.get("parent", ""),
         at=time.time(),
     )
 
@@ -126,27 +131,46 @@ def edit(spec: JobSpec, changes: Plain, desk: Desk) -> JobSpec:
 
 
 def submit(state: JobsState, runtime: Runtime[Context]) -> Plain:
-    """Reserve, write the intention down, submit. What the ledger knows already is adopted, never submitted again."""
+    """Fill the free slots: reserve, write the intention down, submit.
+
+    What the ledger knows already is adopted, never submitted again.
+    """
     desk = Desk.of(runtime)
     goal = Goal.model_validate(state["goal"])
-    tracked, finished = {}, [Job.model_validate(plain) for plain in state.get("finished", [])]
-    halt, error = "", ""
-    for spec in specs_of(state):
+    tracked = {key: Job.model_validate(plain) for key, plain in state.get("tracked", {}).items()}
+    finished = [Job.model_validate(plain) for plain in state.get("finished", [])]
+    halted = {"halt": state.get("halt", ""), "error": state.get("error", "")}
+    free = goal.run.parallel - sum(not job.state.terminal for job in tracked.values())
+    for spec in waiting(state):
+        if free <= 0:
+            break
         attempt = attempt_at(spec, desk, state.get("reopened", 0))
         known = desk.ledger.action(submission_key(desk.run_id, spec, attempt))
         if known and known.job is not None:
             finished.append(known.job)
             continue
         try:
-            job = _submit_one(spec, attempt, desk, goal)
+            job = _submit_one(spec, attempt, desk, goal, kept=_kept(state))
         except BudgetSpent as spent:
-            halt, error = "over_budget", str(spent)
+            halted = {"halt": "over_budget", "error": str(spent)}
             finished.append(_refused(spec, JobState.CANCELLED, str(spent)))
             continue
         tracked[job.key] = job
+        free -= 1
         tell(desk, job, spec)
-    halted = {"halt": halt or state.get("halt", ""), "error": error or state.get("error", "")}
     return jobs_update(tracked=tracked, finished=finished, **halted)
+
+
+def waiting(state: JobsState) -> list[JobSpec]:
+    """The approved specs that have not been started, and have not ended."""
+    jobs = [*state.get("tracked", {}).values(), *state.get("finished", [])]
+    begun = {job["spec_digest"] for job in jobs}
+    return [spec for spec in specs_of(state) if spec.digest not in begun]
+
+
+def _kept(state: JobsState) -> int:
+    """Micro-dollars that a job of the search must leave for saving and measuring the best model."""
+    return 0 if state.get("move") in (Move.DELIVER, Move.CONFIRM) else state["stock"]["usd_kept_micro"]
 
 
 def attempt_at(spec: JobSpec, desk: Desk, reopened: int) -> int:
@@ -161,19 +185,20 @@ def attempt_at(spec: JobSpec, desk: Desk, reopened: int) -> int:
     return last.attempt + 1 if failed and last.attempt <= reopened else last.attempt
 
 
-def _submit_one(spec: JobSpec, attempt: int, desk: Desk, goal: Goal) -> Job:
+def _submit_one(spec: JobSpec, attempt: int, desk: Desk, goal: Goal, kept: int) -> Job:
     key = submission_key(desk.run_id, spec, attempt)
     rival = next((a for a in desk.ledger.open_actions() if _is_rival(a, spec)), None)
     if rival is not None:
         raise Conflict(
             f"{spec.experiment} is being trained already by job {rival.key}; cancel the run, or wait for its end"
         )
-    desk.budget(goal).reserve(key, spec.estimate.usd_micro, role=ROLE_OF_PURPOSE[spec.purpose])
+    desk.budget(goal).reserve(key, spec.estimate.usd_micro, role=ROLE_OF_PURPOSE[spec.purpose], kept_usd_micro=kept)
     action = desk.ledger.intend(spec, attempt)
     runner = desk.runner(spec.runner)
     folder = desk.paths.fill_job_folder(key, spec.files, json.dumps(spec.config, indent=2))
     backend_id = action.backend_id
     if action.state is not ActionState.SUBMITTED:
+        desk.journal.note("pinned", key, {"spec": spec.plain(), "packages": installed_packages()})
         backend_id = runner.find(key) or runner.submit(spec, key, folder)
         desk.ledger.submitted(key, backend_id)
     return Job(
@@ -195,10 +220,12 @@ def _is_rival(action: Action, spec: JobSpec) -> bool:
 
 
 def collect(state: JobsState, runtime: Runtime[Context]) -> Plain:
-    """Hand the finished jobs back."""
+    """Hand the finished jobs back; what was not started before the run had to end counts as cancelled."""
     finished = [Job.model_validate(plain) for plain in state.get("finished", [])]
     tracked = [Job.model_validate(plain) for plain in state.get("tracked", {}).values()]
-    return jobs_update(finished=[*finished, *tracked], tracked={}, offsets={}, answers={})
+    why = state.get("error", "") or "the run ended before it was started"
+    unstarted = [_refused(spec, JobState.CANCELLED, why) for spec in waiting(state)]
+    return jobs_update(finished=[*finished, *tracked, *unstarted], tracked={}, offsets={}, answers={})
 
 
 def specs_of(state: JobsState) -> list[JobSpec]:
@@ -213,29 +240,36 @@ def _refused(spec: JobSpec, state: JobState, error: str) -> Job:
 
 
 def _after_preflight(state: JobsState) -> str:
-    return "gate" if state["pending"] else "collect"
+    return "may work" if state["pending"] else "nothing left"
 
 
 def _after_admit(state: JobsState) -> str:
     if "edited" in state["answers"]:
-        return "preflight"
-    return "submit" if state["pending"] else "collect"
+        return "edited"
+    return "approved" if state["pending"] else "refused"
 
 
-def _after_watch(state: JobsState) -> str:
-    return "collect" if all(JobState(job["state"]).terminal for job in state["tracked"].values()) else "watch"
+def _watched(state: JobsState) -> str:
+    """Where to go on from a submission or a look at the jobs."""
+    running = sum(not JobState(job["state"]).terminal for job in state["tracked"].values())
+    if waiting(state) and not state.get("halt") and running < Goal.model_validate(state["goal"]).run.parallel:
+        return "a slot is free"
+    return "running" if running else "all ended"
 
 
 def build_jobs() -> CompiledStateGraph[JobsState, Context, JobsState, JobsState]:
     """The subgraph, topology only."""
+    watched: dict[Hashable, str] = {"a slot is free": "submit", "running": "watch", "all ended": "collect"}
     builder = StateGraph(JobsState, context_schema=Context)
     for node in (preflight, gate, admit, submit, watch, collect):
         builder.add_node(node.__name__, node)
     builder.add_edge(START, "preflight")
-    builder.add_conditional_edges("preflight", _after_preflight, ["gate", "collect"])
-    builder.add_edge("gate", "admit")
-    builder.add_conditional_edges("admit", _after_admit, ["preflight", "submit", "collect"])
-    builder.add_edge("submit", "watch")
-    builder.add_conditional_edges("watch", _after_watch, ["watch", "collect"])
+    builder.add_conditional_edges("preflight", _after_preflight, {"may work": "gate", "nothing left": "collect"})
+    builder.add_conditional_edges("gate", after_gate, {"answered": "admit", "not understood": "gate"})
+    builder.add_conditional_edges(
+        "admit", _after_admit, {"approved": "submit", "edited": "preflight", "refused": "collect"}
+    )
+    builder.add_conditional_edges("submit", _watched, watched)
+    builder.add_conditional_edges("watch", _watched, watched)
     builder.add_edge("collect", END)
     return builder.compile()

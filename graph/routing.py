@@ -1,6 +1,7 @@
 """Who is next: pure functions of the state.
 
-    baseline → research → data → draft → candidate → (improve → candidate)* → deliver → confirm → stop
+    [hold out →] baseline → research → data → draft (a pilot, then others) → candidate
+        → (debug | improve | ablate → candidate)* → deliver → confirm → stop
 
 The order of the rules is the strategy. Nothing here reads a clock, a file or a database: the router node takes stock
 first, and these functions decide on what it wrote.
@@ -8,17 +9,27 @@ first, and these functions decide on what it wrote.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agents.brain import Move
 from graph.state import RunState
-from shared_memory.goal import Goal
-from shared_memory.records import EvalResult, Experiment, Part, Recipe
+from shared_memory.goal import BenchmarkGoal, Goal
+from shared_memory.metric import Metric
+from shared_memory.records import Branch, EvalResult, Experiment, Part, Recipe, Verdict
 
 BASELINE = "baseline"
 
 PRIOR_ITEMS = 4
 """Weight, in items, of the pull towards the baseline's score when candidates are ranked (`Metric.shrunken`)."""
+DRAFTS = 3
+"""Recipes that are tried from the base model before the best of them is worked on."""
+PATIENCE = 3
+"""Experiments in a row that may fail to beat the incumbent before the search has reached its plateau."""
+MENDINGS = 2
+"""Times that a crashed experiment, its mended children included, is debugged."""
+JOBS_OF_AN_EXPERIMENT = 2
+"""One trains it, one scores it."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +42,15 @@ class Choice:
     why: str = ""
 
 
-def next_move(state: RunState) -> Choice:
-    """What to do next: the next step of the search while the run's means allow it, else the way out."""
+Step = Callable[[RunState], Choice | None]
+"""A strategy: the next step, caps on jobs and time aside; None where nothing is left that is worth trying."""
+
+
+def next_move(state: RunState, next_step: Step | None = None) -> Choice:
+    """What to do next: the next step (of the search) while the run's means allow it, else the way out."""
     if state.get("halt"):
         return ending(state)
-    choice = next_step_of_the_search(state)
+    choice = (next_step or next_step_of_the_search)(state)
     if choice is None:
         return ending(state)
     cut = cap_that_cuts(state, choice.move)
@@ -45,22 +60,111 @@ def next_move(state: RunState) -> Choice:
 
 
 def next_step_of_the_search(state: RunState) -> Choice | None:
-    """The next step, caps aside; None where there is nothing left that is worth trying."""
+    """The next step, caps on jobs and time aside; None where there is nothing left that is worth trying."""
+    if not goal_of(state).benchmark:
+        return Choice(Move.HOLD_OUT)
     if not has_baseline(state):
         return Choice(Move.BASELINE)
+    if not goal_of(state).limits.experiments:
+        return None  # a goal that only wants to know the score
     if not state.get("recipes"):
         return Choice(Move.RESEARCH)
     if not state.get("datasets"):
         return Choice(Move.DATA)
+    return next_step_of_the_tree(state)
+
+
+def next_step_of_the_tree(state: RunState) -> Choice | None:
+    """Finish what was begun; mend what crashed; try the recipes; then work on the best experiment."""
     experiments = experiments_of(state)
     for experiment in experiments.values():
         if experiment.status == "planned":
-            return Choice(Move.DEBUG, experiment.id, why=f"{experiment.id} was planned, and has not been trained")
-        if experiment.status == "trained":
-            return Choice(Move.CANDIDATE, experiment.id)
-    if not experiments:
+            return Choice(Move.RETRY, experiment.id, why=f"{experiment.id} was planned, and has not been trained")
+    if unscored(state):
+        return Choice(Move.CANDIDATE, unscored(state)[0])
+    if target_reached(state):
+        return None
+    for experiment in experiments.values():
+        if is_worth_mending(experiment, state):
+            return Choice(Move.DEBUG, experiment.id, why=f"{experiment.id} crashed")
+    if not experiments_left(state):
+        return None
+    drafts = [experiment for experiment in experiments.values() if experiment.branch is Branch.DRAFT]
+    if len(drafts) < min(DRAFTS, len(state["recipes"])) and not is_exhausted(state, Move.DRAFT, BASELINE):
         return Choice(Move.DRAFT)
-    return Choice(Move.IMPROVE, incumbent(state)) if worth_improving(state) else None
+    best = incumbent(state)
+    subject = best if best != BASELINE else best_experiment(state)
+    if not subject or misses_in_a_row(state) >= PATIENCE:
+        return None
+    if not is_exhausted(state, Move.IMPROVE, subject):
+        return Choice(Move.IMPROVE, subject)
+    if best != BASELINE and not is_exhausted(state, Move.ABLATE, best):
+        return Choice(Move.ABLATE, best)
+    return None
+
+
+def room(state: RunState) -> int:
+    """How many experiments may be planned now: one as long as none has worked, then as many as run side by side.
+
+    Never more than the caps on experiments and jobs leave.
+    """
+    scored = any(experiment.status == "evaluated" for experiment in experiments_of(state).values())
+    side_by_side = goal_of(state).run.parallel if scored else 1
+    by_jobs = (state["stock"]["jobs_left"] - jobs_of_the_end(state)) // JOBS_OF_AN_EXPERIMENT
+    return max(0, min(side_by_side, experiments_left(state), by_jobs))
+
+
+def experiments_left(state: RunState) -> int:
+    return max(0, goal_of(state).limits.experiments - len(state.get("experiments", {})))
+
+
+def unscored(state: RunState) -> list[str]:
+    """Trained experiments without a score, but for those whose evaluation failed."""
+    return [
+        experiment.id
+        for experiment in experiments_of(state).values()
+        if experiment.status == "trained" and not is_exhausted(state, Move.CANDIDATE, experiment.id)
+    ]
+
+
+def exhausted(move: Move, subject: str) -> str:
+    """How a move that had nothing to propose is remembered."""
+    return f"{move.value}:{subject}"
+
+
+def is_exhausted(state: RunState, move: Move, subject: str) -> bool:
+    return exhausted(move, subject) in state.get("exhausted", [])
+
+
+def is_worth_mending(experiment: Experiment, state: RunState) -> bool:
+    """Whether a crash (no refusal) is to be debugged: not given up, not mended yet, and not too often."""
+    if experiment.verdict is not Verdict.CRASH or is_exhausted(state, Move.DEBUG, experiment.id):
+        return False
+    experiments = experiments_of(state)
+    if any(child.branch is Branch.DEBUG and child.parent == experiment.id for child in experiments.values()):
+        return False
+    mendings, node = len(experiment.jobs) - 1, experiment
+    while node.branch is Branch.DEBUG and node.parent in experiments:
+        node = experiments[node.parent]
+        mendings += len(node.jobs)
+    return mendings < MENDINGS
+
+
+def misses_in_a_row(state: RunState) -> int:
+    """Experiments since the incumbent, drafts aside, that did not become it."""
+    names = list(experiments_of(state).values())
+    best = incumbent(state)
+    later = names[[e.id for e in names].index(best) + 1 :] if best != BASELINE else names
+    return sum(1 for experiment in later if experiment.branch is not Branch.DRAFT)
+
+
+def target_reached(state: RunState) -> bool:
+    """Whether the incumbent is as good on the selection items as the goal's target asks for."""
+    target = goal_of(state).primary.target
+    result = selection_result(state, incumbent(state))
+    if target is None or result is None:
+        return False
+    return result.score >= target if result.higher_is_better else result.score <= target
 
 
 def ending(state: RunState) -> Choice:
@@ -82,10 +186,16 @@ def cap_that_cuts(state: RunState, move: Move) -> Choice | None:
     if stock["seconds_left"] <= stock["seconds_kept"]:
         kept = f", of which {stock['seconds_kept'] / 60:.0f} min are kept back for saving the best model"
         return Choice(Move.STOP, halt="timed_out", why=f"{max(0, stock['seconds_left']) / 60:.0f} min are left{kept}")
+    if 0 < stock["usd_kept_micro"] >= stock["usd_left_micro"]:
+        why = "the dollars that are left are kept back for saving and measuring the best model"
+        return Choice(Move.STOP, halt="over_budget", why=why)
     benchmarks = len(goal_of(state).benchmark)
-    needed = {Move.DRAFT: 2, Move.IMPROVE: 2, Move.DEBUG: 2, Move.CANDIDATE: 1, Move.BASELINE: benchmarks, Move.DATA: 1}
     kept_jobs = 0 if move is Move.BASELINE else jobs_of_the_end(state)
-    if stock["jobs_left"] < needed.get(move, 0) + kept_jobs:
+    if move in (Move.DRAFT, Move.IMPROVE, Move.ABLATE, Move.RETRY, Move.DEBUG):
+        needed = JOBS_OF_AN_EXPERIMENT
+    else:
+        needed = {Move.CANDIDATE: len(unscored(state)), Move.BASELINE: benchmarks, Move.DATA: 1}.get(move, 0)
+    if stock["jobs_left"] < needed + kept_jobs:
         return Choice(
             Move.STOP, halt="over_budget", why=f"{stock['jobs_left']} jobs are left, too few for another experiment"
         )
@@ -107,38 +217,43 @@ def gave_up(state: RunState, move: Move) -> bool:
     return move.value in state.get("given_up", [])
 
 
-def worth_improving(state: RunState) -> bool:
-    """Whether to grow the incumbent by a child: within the cap, short of the target, the last child having helped."""
-    goal, experiments = goal_of(state), experiments_of(state)
-    best = incumbent(state)
-    if best == BASELINE or len(experiments) >= goal.limits.experiments:
-        return False
-    result = state["results"].get(f"{best}/{goal.primary.id}/{Part.SELECTION}")
-    reached = goal.primary.target is not None and result is not None and result["score"] >= goal.primary.target
-    return not reached and list(experiments)[-1] == best
-
-
 def incumbent(state: RunState) -> str:
     """The candidate with the highest shrunken mean on the selection items; ties go to the older, which is cheaper.
 
     The baseline is a candidate too, so a model that is worse than the base is never delivered.
     """
     baseline = selection_result(state, BASELINE)
-    if baseline is None:
+    best = best_experiment(state)
+    if baseline is None or not best:
         return BASELINE
-    best, best_metric = BASELINE, baseline.metric
+    return best if ranked(state, best).better_than(baseline.metric) else BASELINE
+
+
+def best_experiment(state: RunState) -> str:
+    """The same among the experiments alone; empty where none has a score that can be compared."""
+    baseline = selection_result(state, BASELINE)
+    best = ""
     for experiment in experiments_of(state).values():
         result = selection_result(state, experiment.id)
-        if result is None or result.settings_digest != baseline.settings_digest:
+        if result is None or baseline is None or result.settings_digest != baseline.settings_digest:
             continue  # measured in another way: the two numbers cannot be compared
-        metric = result.metric.shrunken(baseline.score, PRIOR_ITEMS)
-        if metric.better_than(best_metric):
-            best, best_metric = experiment.id, metric
+        if not best or ranked(state, experiment.id).better_than(ranked(state, best)):
+            best = experiment.id
     return best
 
 
+def ranked(state: RunState, experiment: str) -> Metric:
+    """An experiment's score on the selection items, pulled towards the baseline's: what candidates are ranked by."""
+    result, baseline = selection_result(state, experiment), selection_result(state, BASELINE)
+    if result is None or baseline is None:
+        raise ValueError(f"{experiment} and the baseline have no scores to compare")
+    return result.metric.shrunken(baseline.score, PRIOR_ITEMS)
+
+
 def selection_result(state: RunState, experiment: str) -> EvalResult | None:
-    plain = state.get("results", {}).get(f"{experiment}/{goal_of(state).primary.id}/{Part.SELECTION}")
+    goal = goal_of(state)
+    name = goal.primary.id if goal.benchmark else ""
+    plain = state.get("results", {}).get(f"{experiment}/{name}/{Part.SELECTION}")
     return EvalResult.model_validate(plain) if plain else None
 
 
@@ -155,7 +270,10 @@ def confirmed(state: RunState, experiment: str) -> bool:
 
 
 def goal_of(state: RunState) -> Goal:
-    return Goal.model_validate(state["goal"])
+    """The goal, measured on the rows that were held out where it names no benchmark itself."""
+    goal = Goal.model_validate(state["goal"])
+    held_out = tuple(BenchmarkGoal.model_validate(plain) for plain in state.get("held_out", []))
+    return goal.model_copy(update={"benchmark": held_out}) if held_out else goal
 
 
 def experiments_of(state: RunState) -> dict[str, Experiment]:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from agents.brain import Move
-from shared_memory.goal import Goal
+from shared_memory.goal import BenchmarkGoal, Goal
 from shared_memory.records import (
     ComparisonResult,
     DatasetRecord,
@@ -43,6 +43,10 @@ class Stock(TypedDict):
     seconds_kept: float
     """Of those, what the last evaluation and save need."""
     jobs_left: int
+    usd_left_micro: int
+    """Until the goal's dollars are spent or held."""
+    usd_kept_micro: int
+    """Of those, what the last evaluation and save need."""
     cancelled: bool
 
 
@@ -50,6 +54,10 @@ class RunState(TypedDict, total=False):
     goal: Plain
     benchmarks: ById
     """Benchmark → digest, number of selection and of report items, settings digest."""
+    held_out: list[Plain]
+    """Where the goal names no benchmark: the BenchmarkGoals that the rows held out make."""
+    trains: list[str]
+    """Methods that the goal's own rows can train."""
     stock: Stock
     move: str
     subject: str
@@ -73,6 +81,8 @@ class RunState(TypedDict, total=False):
     """The experiment in it."""
     given_up: list[str]
     """Moves of the end whose job did not succeed."""
+    exhausted: list[str]
+    """`move:experiment` for which a role had nothing (more) to propose."""
     reopened: int
     """How often a person resumed the run after it had failed: a failed job gets one more attempt each time."""
     halt: str
@@ -81,6 +91,10 @@ class RunState(TypedDict, total=False):
     """The one line behind `halt`."""
     status: str
     outcome: str
+
+
+BY_ID = ("findings", "recipes", "datasets", "experiments", "results", "claims")
+"""The channels of RunState whose reducer merges by id."""
 
 
 class JobsState(TypedDict, total=False):
@@ -106,6 +120,8 @@ class JobsState(TypedDict, total=False):
 class _RunChannels(TypedDict, total=False):
     goal: Goal
     benchmarks: ById
+    held_out: list[BenchmarkGoal]
+    trains: list[str]
     stock: Stock
     move: Move
     subject: str
@@ -122,6 +138,7 @@ class _RunChannels(TypedDict, total=False):
     model: str
     delivered: str
     given_up: list[str]
+    exhausted: list[str]
     reopened: int
     halt: str
     error: str

@@ -14,9 +14,10 @@ from agents.evaluator import evaluation
 from agents.evaluator.benchmarks import Benchmark
 from agents.trainer import delivery, training
 from graph import routing
+from graph.briefing import benchmarks_of, model_of
+from graph.carry_out import hand_over
 from graph.context import Context, Desk
-from graph.nodes import benchmarks_of, hand_over, model_of
-from graph.state import Plain, RunState, update
+from graph.state import BY_ID, Plain, RunState, update
 from shared_memory.errors import PostgradError
 from shared_memory.goal import Goal
 from shared_memory.records import (
@@ -44,7 +45,7 @@ def verdict(state: RunState, runtime: Runtime[Context]) -> Plain:
         job = Job.model_validate(plain)
         spec = specs.get(job.spec_digest)
         failed = job.state is not JobState.SUCCEEDED or spec is None
-        after = cast(RunState, {**state, **changes})
+        after = with_changes(state, changes)
         outcome = _after_failure(job, after, desk) if failed else _after_success(job, cast(JobSpec, spec), after, desk)
         for channel, value in outcome.items():
             merged = isinstance(value, dict) and isinstance(changes.get(channel), dict)
@@ -52,30 +53,54 @@ def verdict(state: RunState, runtime: Runtime[Context]) -> Plain:
     return {**changes, "pending": [], "finished": []}
 
 
+def with_changes(state: RunState, changes: Plain) -> RunState:
+    """The state as it will be once `changes` are written: records are merged by id, as the reducers do."""
+    merged = {
+        channel: {**cast(Plain, state).get(channel, {}), **value} if channel in BY_ID else value
+        for channel, value in changes.items()
+    }
+    return cast(RunState, {**state, **merged})
+
+
 def _after_failure(job: Job, state: RunState, desk: Desk) -> Plain:
-    """A failed attempt is data: an experiment that crashed, a move of the end that is given up, or the run's halt."""
+    """A failed attempt is data: an experiment without a model or a score, a move of the end given up, or the halt."""
     rejected = job.error.startswith(REJECTED)
+    move = Move(state["move"])
     if job.purpose is Purpose.TRAINING:
-        experiments = routing.experiments_of(state)
-        experiment = training.finish_training(experiments[job.experiment], job)
+        experiment = routing.experiments_of(state)[job.experiment]
+        if state.get("halt") and job.state is JobState.CANCELLED and not rejected:
+            experiment = training.stop_training(experiment, job)
+            _file(experiment, desk)
+            return update(experiments={experiment.id: experiment})
+        experiment = training.finish_training(experiment, job)
         _file(experiment, desk)
         text = f"{experiment.id} has no model: {job.error}"
         desk.emit("verdict", experiment=experiment.id, verdict=experiment.verdict, text=text)
-        # A refused child leaves its siblings to go on with; a refused first experiment leaves nothing.
-        nothing_left = rejected and not any(other.status == "evaluated" for other in experiments.values())
-        halt = _halt(state, job, rejected) if nothing_left or state.get("halt") else {}
+        halt = _halt(state, job, rejected) if rejected and not _anything_left(state) else {}
         return update(experiments={experiment.id: experiment}, **halt)
-    move = Move(state["move"])
+    if move is Move.CANDIDATE:
+        desk.emit("note", text=f"{job.experiment} has no score: {job.error}")
+        gone = [*state.get("exhausted", []), routing.exhausted(move, job.experiment)]
+        halt = _halt(state, job, rejected) if rejected and not _anything_left(state) else {}
+        why = {"error": f"{job.experiment} has no score: {job.error}", **halt}
+        return update(exhausted=gone, **({} if state.get("halt") else why))
     if move in (Move.DELIVER, Move.CONFIRM):
         desk.emit("note", text=f"{move.value} did not work: {job.error}")
         return update(given_up=[*state.get("given_up", []), move.value])
     return update(**_halt(state, job, rejected))
 
 
+def _anything_left(state: RunState) -> bool:
+    """Whether a refusal leaves something to go on with: a scored experiment, one in hand, or a recipe to try."""
+    experiments = routing.experiments_of(state)
+    in_hand = [e for e in experiments.values() if e.status in ("evaluated", "trained")]
+    return bool(in_hand) or len(experiments) < min(routing.DRAFTS, len(state.get("recipes", {})))
+
+
 def _halt(state: RunState, job: Job, rejected: bool) -> dict[str, str]:
     """The run's halt: the cap or cancellation behind it if there was one, else this failure."""
     if state.get("halt"):
-        return {"halt": state["halt"], "error": state.get("error", "")}
+        return {}
     what = f"the {job.purpose} job of {job.experiment} "
     return {
         "halt": "cancelled" if rejected else "failed",
@@ -107,7 +132,7 @@ def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal
     for result in results:
         desk.journal.put(result, id=result.id)
     changes = update(results={result.id: result for result in results})
-    after = cast(RunState, {**state, "results": {**state.get("results", {}), **changes["results"]}})
+    after = with_changes(state, changes)
     move = Move(state["move"])
     if move is Move.CANDIDATE:
         _require_same_settings(job.experiment, after)
@@ -137,7 +162,8 @@ def _judge(name: str, before: RunState, after: RunState, desk: Desk) -> Plain:
     )
     _file(experiment, desk)
     if result is not None and rival is not None:
-        text = f"{name} scores {result.metric} on the selection items; {old} had {rival.score:.3f}"
+        lower = "" if result.higher_is_better else " (lower is better)"
+        text = f"{name} scores {result.metric}{lower} on the selection items; {old} had {rival.score:.3f}"
         desk.emit("verdict", experiment=name, verdict=experiment.verdict, text=text)
     return update(experiments={name: experiment})
 
@@ -148,11 +174,13 @@ def _claim(source: Benchmark, name: str, state: RunState, desk: Desk) -> Plain:
     pair = [state["results"][f"{who}/{benchmark}/{Part.REPORT}"] for who in (routing.BASELINE, name)]
     claimed = evaluation.claim(EvalResult.model_validate(pair[0]), EvalResult.model_validate(pair[1]), source)
     desk.journal.put(claimed, id=benchmark)
-    interval = f"95 % interval {100 * claimed.ci_low:+.1f} to {100 * claimed.ci_high:+.1f}"
-    desk.emit(
-        "note",
-        text=f"{benchmark}: {100 * claimed.delta:+.1f} points against the baseline on {claimed.n} items ({interval})",
+    delta, low, high = (
+        f"{100 * value:+.1f}" if claimed.unit == "fraction" else f"{value:+.3f}"
+        for value in (claimed.delta, claimed.ci_low, claimed.ci_high)
     )
+    unit = "points" if claimed.unit == "fraction" else "nats a token (lower is better)"
+    text = f"{benchmark}: {delta} {unit} against the baseline on {claimed.n} items (95 % interval {low} to {high})"
+    desk.emit("note", text=text)
     return update(claims={benchmark: claimed})
 
 
@@ -183,8 +211,14 @@ def status_of(state: RunState) -> tuple[RunStatus, str]:
         return RunStatus(halt), error
     experiments = routing.experiments_of(state)
     crashed = [experiment for experiment in experiments.values() if experiment.verdict is Verdict.CRASH]
-    if crashed and not any(experiment.status == "evaluated" for experiment in experiments.values()):
-        return RunStatus.FAILED, f"{crashed[-1].id} crashed: {crashed[-1].error}"
+    if experiments and not any(experiment.status == "evaluated" for experiment in experiments.values()):
+        unscored = [name for name in experiments if routing.is_exhausted(state, Move.CANDIDATE, name)]
+        if unscored:
+            return RunStatus.FAILED, state.get(
+                "error", ""
+            ) or f"{unscored[-1]} could not be scored; see `postgrad logs`"
+        if crashed:
+            return RunStatus.FAILED, f"{crashed[-1].id} crashed: {crashed[-1].error}"
     if routing.gave_up(state, Move.CONFIRM):
         return (
             RunStatus.FAILED,
@@ -195,7 +229,8 @@ def status_of(state: RunState) -> tuple[RunStatus, str]:
 
 def outcome_of(state: RunState) -> Outcome:
     """`improved` only where the paired interval on the primary benchmark's report items lies above zero."""
-    claim = state.get("claims", {}).get(routing.goal_of(state).primary.id)
+    goal = routing.goal_of(state)
+    claim = state.get("claims", {}).get(goal.primary.id) if goal.benchmark else None
     if claim is not None and claim["experiment"] == state.get("delivered"):
         return Outcome.IMPROVED if ComparisonResult.model_validate(claim).win else Outcome.NO_IMPROVEMENT
     evaluated = any(experiment.status == "evaluated" for experiment in routing.experiments_of(state).values())

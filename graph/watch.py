@@ -24,6 +24,8 @@ from shared_memory.redaction import redact, redact_plain
 WATCH_SECONDS = 60.0
 """A watch slice ends after so long even when nothing changed, so that its progress is checkpointed."""
 POLL_SECONDS = 0.5
+FIRST_POLL_SECONDS = 0.03
+"""Between the first looks; they grow apart up to POLL_SECONDS, so that a short job is not waited for."""
 STOP_SECONDS = 30.0
 """How long a job may take to end after it was cancelled."""
 
@@ -32,12 +34,13 @@ def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
     """Poll all jobs; return at the first change of a job, when the run is parked, or after WATCH_SECONDS."""
     desk = Desk.of(runtime)
     goal = Goal.model_validate(state["goal"])
-    tracked = {key: Job.model_validate(plain) for key, plain in state["tracked"].items()}
+    tracked = {key: _as_booked(Job.model_validate(plain), desk) for key, plain in state["tracked"].items()}
     offsets = dict(state.get("offsets", {}))
     specs = {spec.digest: spec for spec in map(JobSpec.model_validate, state["pending"])}
     halted = {"halt": state.get("halt", ""), "error": state.get("error", "")}
     began = time.monotonic()
-    changed = False
+    changed = [job.state for job in tracked.values()] != [job["state"] for job in state["tracked"].values()]
+    pause = FIRST_POLL_SECONDS
     while not changed and time.monotonic() - began < WATCH_SECONDS and not desk.draining:
         means = _means_are_gone(desk, goal, state)
         if means["halt"] and means["halt"] != halted["halt"]:
@@ -58,9 +61,16 @@ def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
                     _settle(desk, goal, now)
                 tell(desk, now, spec)
         if not changed:
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(POLL_SECONDS, 1.2 * pause)
     desk.count_time(time.monotonic() - began)
     return jobs_update(tracked=tracked, offsets=offsets, **halted)
+
+
+def _as_booked(job: Job, desk: Desk) -> Job:
+    """The job as the ledger has its end, where a crash kept that out of the checkpoint: booked is booked."""
+    action = desk.ledger.action(job.key)
+    return action.job if action and action.job else job
 
 
 def _means_are_gone(desk: Desk, goal: Goal, state: JobsState) -> dict[str, str]:

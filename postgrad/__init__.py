@@ -10,24 +10,86 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from postgrad.api import resume, run, stream
+    from postgrad.api import resume, run, show, stream
+    from postgrad.asynchronous import aresume, arun, astream
+    from postgrad.batches import batch
+    from postgrad.comparison import compare
+    from postgrad.crafts import audit, evaluate, plan
+    from postgrad.decide import Answer, Decide, Request
+    from postgrad.events import (
+        Event,
+        GateEvent,
+        JobEvent,
+        MoveEvent,
+        NoteEvent,
+        OtherEvent,
+        ProgressEvent,
+        ProposalEvent,
+        SpentEvent,
+        StatusEvent,
+        VerdictEvent,
+    )
+    from postgrad.reproduction import reproduce
     from shared_memory.errors import PostgradError
     from shared_memory.goal import Goal
 
-__version__ = "0.1.0"
-__all__ = ["Goal", "PostgradError", "__version__", "resume", "run", "stream"]
+__version__ = "0.2.0"
+__all__ = [
+    "Answer",
+    "Decide",
+    "Event",
+    "GateEvent",
+    "Goal",
+    "JobEvent",
+    "MoveEvent",
+    "NoteEvent",
+    "OtherEvent",
+    "PostgradError",
+    "ProgressEvent",
+    "ProposalEvent",
+    "Request",
+    "SpentEvent",
+    "StatusEvent",
+    "VerdictEvent",
+    "__version__",
+    "aresume",
+    "arun",
+    "astream",
+    "audit",
+    "batch",
+    "compare",
+    "evaluate",
+    "plan",
+    "reproduce",
+    "resume",
+    "run",
+    "show",
+    "stream",
+]
 
 _HOMES = {
-    "run": "postgrad.api",
-    "stream": "postgrad.api",
-    "resume": "postgrad.api",
-    "Goal": "shared_memory.goal",
-    "PostgradError": "shared_memory.errors",
+    "postgrad.api": ("resume", "run", "show", "stream"),
+    "postgrad.asynchronous": ("aresume", "arun", "astream"),
+    "postgrad.batches": ("batch",),
+    "postgrad.comparison": ("compare",),
+    "postgrad.crafts": ("audit", "evaluate", "plan"),
+    "postgrad.decide": ("Answer", "Decide", "Request"),
+    "postgrad.reproduction": ("reproduce",),
+    "shared_memory.errors": ("PostgradError",),
+    "shared_memory.goal": ("Goal",),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for, when it is: `import postgrad` itself stays quick."""
-    if name not in _HOMES:
+    home = "postgrad.events" if name.endswith("Event") else _HOME_OF.get(name)
+    if home is None or name not in __all__:
         raise AttributeError(f"module 'postgrad' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """What a console completes, imported or not."""
+    return sorted({*globals(), *__all__})

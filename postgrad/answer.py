@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from postgrad.units import p_value, percent, signed
+from postgrad.units import difference, p_value, scored, signed
 
 BASELINE = "baseline"
 """What the base model is called among the experiments."""
@@ -25,9 +25,9 @@ UNFINISHED = ("running", "waiting", "interrupted")
 
 
 def improved(summary: Mapping[str, Any]) -> bool:
-    """Whether the primary benchmark was won: the paired 95 % interval on the report items lies above 0."""
+    """Whether the primary benchmark was won: the paired 95 % interval on the report items shows a gain."""
     _, claim = claim_of(summary)
-    return claim is not None and claim["ci_low"] > 0
+    return claim is not None and bool(claim["win"])
 
 
 def answer(summary: Mapping[str, Any]) -> str:
@@ -52,7 +52,7 @@ def _sentence(summary: Mapping[str, Any]) -> str:
     name = _primary(summary)
     ahead = ""
     if name in champion["score"] and name in baseline:
-        ahead = f" ({percent(champion['score'][name]['score'])} against {percent(baseline[name]['score'])})"
+        ahead = f" ({_against(champion['score'][name], baseline[name])})"
     return (
         f"No improvement was shown: {champion['experiment']} is ahead on the items that chose it{ahead}, "
         "and has not been compared with the base model on the report items."
@@ -77,7 +77,8 @@ def _nothing_better(summary: Mapping[str, Any]) -> str:
             else f"none of the {len(verdicts)} experiments scored"
         )
         aside = f" ({crashed} crashed)" if crashed else ""
-        why = f"{who} above the base model on the selection items{aside}"
+        better = "above" if _higher_is_better(summary["baseline"].get(_primary(summary), {})) else "better than"
+        why = f"{who} {better} the base model on the selection items{aside}"
     return f"No improvement was shown: {why}, so the base model stays."
 
 
@@ -85,23 +86,39 @@ def _on_the_report_items(summary: Mapping[str, Any], claim: Mapping[str, Any]) -
     champion, name = summary["champion"], _primary(summary)
     scores = ""
     if name in champion["score"] and name in summary["baseline"]:
-        after, before = champion["score"][name], summary["baseline"][name]
-        scores = f"{percent(after['score'])} against {percent(before['score'])} for the base model, "
+        scores = f"{_against(champion['score'][name], summary['baseline'][name])} for the base model, "
     where = f"on the report items of {name}"
-    interval = f"95 % interval {signed(claim['ci_low'])} to {signed(claim['ci_high'])}, {p_value(claim['p_value'])}"
-    if claim["ci_low"] > 0:
+    delta, interval = difference(claim["delta"], claim["unit"]), interval_of(claim)
+    if claim["win"]:
+        return f"Improved: {where}, {champion['experiment']} scores {scores}{delta} ({interval})."
+    if claim["ci_high"] < 0 if claim["higher_is_better"] else claim["ci_low"] > 0:
+        worse = "below" if claim["higher_is_better"] else "worse than"
         return (
-            f"Improved: {where}, {champion['experiment']} scores {scores}{signed(claim['delta'])} points ({interval})."
-        )
-    if claim["ci_high"] < 0:
-        return (
-            f"No improvement was shown: {where}, {champion['experiment']} scores below the base model: "
-            f"{scores}{signed(claim['delta'])} points ({interval})."
+            f"No improvement was shown: {where}, {champion['experiment']} scores {worse} the base model: "
+            f"{scores}{delta} ({interval})."
         )
     return (
-        f"No improvement was shown: {where}, {champion['experiment']} scores {scores}{signed(claim['delta'])} points, "
+        f"No improvement was shown: {where}, {champion['experiment']} scores {scores}{delta}, "
         f"and the interval includes no difference at all ({interval})."
     )
+
+
+def interval_of(claim: Mapping[str, Any]) -> str:
+    """`95 % interval +61.5 to +78.5, p < 0.001`, with the direction where lower is better."""
+    low, high = (signed(claim[key], claim["unit"]) for key in ("ci_low", "ci_high"))
+    direction = "" if claim["higher_is_better"] else "; lower is better"
+    return f"95 % interval {low} to {high}, {p_value(claim['p_value'])}{direction}"
+
+
+def _against(after: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """`85.3 % against 0.0 %`, or `1.234 against 2.345 nats a token`."""
+    if after["unit"] == "nats":
+        return f"{after['score']:.3f} against {scored(before['score'], 'nats')}"
+    return f"{scored(after['score'])} against {scored(before['score'])}"
+
+
+def _higher_is_better(score: Mapping[str, Any]) -> bool:
+    return bool(score.get("higher_is_better", True))
 
 
 def claim_of(summary: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:

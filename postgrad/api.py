@@ -6,17 +6,19 @@ import os
 import queue
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack, cast
 
 import psutil
 
-from postgrad.worker import Decide, Driver, Event
+from postgrad.decide import Decide
+from postgrad.events import Event
+from postgrad.session import Session, Summary
+from postgrad.session import summary as summary
 from shared_memory.database import Database
 from shared_memory.errors import BadInput, Conflict
 from shared_memory.goal import Goal, parse_goal, read_goal
@@ -24,35 +26,64 @@ from shared_memory.lease import holder
 from shared_memory.runs import RunRow, Runs, RunStatus, new_run_id
 from shared_memory.settings import Settings, load_settings
 
-Summary = dict[str, Any]
-"""The JSON of `postgrad run --json`."""
+AnyGoal = Goal | Mapping[str, Any] | str | Path
+"""A Goal, the tables of a goal file as a dict, or the path of a goal file."""
 
 
-def approve_all(requests: list[dict[str, Any]]) -> dict[str, Any]:
-    """A `decide` that says yes to everything that is asked."""
-    return {request["digest"]: {"approved": True} for request in requests}
+class Overrides(TypedDict, total=False):
+    """What may be laid over a goal, under the names of the command line's flags; None leaves what the goal says."""
+
+    text: str | None
+    base_model: str | None
+    revision: str | None
+    method: str | None
+    data: str | Path | Sequence[str | Path] | None
+    """Files to train on."""
+    benchmark: str | Path | Sequence[Mapping[str, Any]] | None
+    """A file or a name; or `[[benchmark]]` tables."""
+    usd: float | None
+    hours: float | None
+    jobs: int | None
+    experiments: int | None
+    llm_tokens: int | None
+    approve: str | None
+    """ask | paid | auto"""
+    on: str | None
+    parallel: int | None
+    seed: int | None
+    report_to: Sequence[str] | None
+    push_to: str | None
+    brain: str | None
+    """Of all roles."""
+
+
+_SECTIONS = {
+    "usd": "limits", "hours": "limits", "jobs": "limits", "experiments": "limits", "llm_tokens": "limits",
+    "approve": "run", "on": "run", "parallel": "run", "seed": "run", "report_to": "run", "push_to": "output",
+}  # fmt: skip
+"""Option → the section of the goal file that it stands in."""
 
 
 def run(
-    goal: Goal | str | Path,
+    goal: AnyGoal,
     *,
     decide: Decide | None = None,
     on_event: Callable[[Event], None] | None = None,
     settings: Settings | None = None,
-    **overrides: Any,
+    **overrides: Unpack[Overrides],
 ) -> Summary:
     """Work on a goal until it ends or waits, and return the summary (the JSON of `postgrad run --json`).
 
-    goal: a Goal, or the path of a goal file. overrides: `approve`, `usd`, `hours`, … as the command line's flags.
-    decide: answers each gate, a list of requests (dicts with digest, title, config, estimate, …), with
-    {digest: {"approved": bool, "reason": str}}; None parks the run. Without `decide`, the goal's own policy
-    (`approve = "auto"` or `"paid"`) answers, and what it may not answer leaves the run waiting.
+    decide: answers each gate, a list of Requests, with True or False for all of them, with {digest: Answer}, or with
+    None to leave the run waiting. Without it the goal's own policy (`approve = "auto"` or `"paid"`) answers, and what
+    that may not answer leaves the run waiting. Both callables are called in another thread; what they raise parks the
+    run, and is raised here.
 
     Raises BadInput for a goal that cannot be worked on.
     """
     settings = settings or load_settings()
     run_id = open_run(as_goal(goal, **overrides), settings)
-    return _drive(settings, run_id, decide, on_event)
+    return _drive(Session(settings, run_id, decide, on_event))
 
 
 def resume(
@@ -64,74 +95,73 @@ def resume(
 ) -> Summary:
     """Go on with a run that was parked, killed, or failed, and return its summary; an ended one is only summarised.
 
-    Raises Conflict where another process drives it, BadInput for an unknown run.
+    run_id: its id, the beginning of it, or `last`. Raises Conflict where another process drives the run, BadInput for
+    an unknown one.
     """
     settings = settings or load_settings()
     row = ready_to_go_on(settings, run_id)
-    return (
-        _drive(settings, row.run_id, decide, on_event)
-        if row.status is not RunStatus.SUCCEEDED
-        else summary(settings, row.run_id)
-    )
+    if row.status is RunStatus.SUCCEEDED:
+        return summary(settings, row.run_id)
+    return _drive(Session(settings, row.run_id, decide, on_event))
 
 
 def stream(
-    goal: Goal | str | Path, *, decide: Decide | None = None, settings: Settings | None = None, **overrides: Any
-) -> Iterator[Event]:
-    """The same as `run`, as an iterator over its events (dicts with `at` and `kind`) while it works."""
+    goal: AnyGoal, *, decide: Decide | None = None, settings: Settings | None = None, **overrides: Unpack[Overrides]
+) -> Generator[Event, None, None]:
+    """The same as `run`, as a generator of its events while it works; closing it parks the run."""
     settings = settings or load_settings()
     run_id = open_run(as_goal(goal, **overrides), settings)
-    events: queue.Queue[Event | BaseException | None] = queue.Queue()
-    driver = Driver(settings, run_id, events.put)
-
-    def work() -> None:
+    events: queue.Queue[Event | None] = queue.Queue()
+    session = Session(settings, run_id, decide, events.put)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="postgrad-stream") as pool:
+        driving = pool.submit(session.drive)
+        driving.add_done_callback(lambda _: events.put(None))
         try:
-            driver.drive(decide)
-            events.put(None)
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
-            events.put(error)
-
-    thread = threading.Thread(target=work, name="postgrad-stream", daemon=True)
-    thread.start()
-    try:
-        while (event := events.get()) is not None:
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-    finally:
-        driver.park()
-        thread.join()
+            while (event := events.get()) is not None:
+                yield event
+            driving.result()
+        finally:
+            session.park()
 
 
-def as_goal(goal: Goal | str | Path, **overrides: Any) -> Goal:
+def show(run_id: str = "last", *, settings: Settings | None = None) -> Summary:
+    """The summary of a run as it stands, driven or not. Raises BadInput for an unknown one."""
+    return summary(settings or load_settings(), run_id)
+
+
+def as_goal(goal: AnyGoal, **overrides: Unpack[Overrides]) -> Goal:
     """A Goal with absolute paths, from a record or a file, with flags laid over it.
 
     Raises BadInput for an unknown override.
     """
-    read = goal if isinstance(goal, Goal) else read_goal(Path(goal))
-    table = read.plain()
-    homes = {
-        "usd": "limits", "hours": "limits", "jobs": "limits", "experiments": "limits", "llm_tokens": "limits",
-        "approve": "run", "on": "run", "seed": "run", "report_to": "run", "push_to": "output",
-    }  # fmt: skip
+    if isinstance(goal, Mapping):
+        table = parse_goal(dict(goal), folder=Path.cwd()).plain()
+    else:
+        table = (goal if isinstance(goal, Goal) else read_goal(Path(goal))).plain()
     for key, value in overrides.items():
         if value is None:
             continue
-        if key in homes:
-            table[homes[key]][key] = value
+        if key in _SECTIONS:
+            table[_SECTIONS[key]][key] = value
         elif key in ("base_model", "method", "revision", "text"):
             table[key] = value
         elif key == "data":
-            table["data"]["train"] = value
+            files = [value] if isinstance(value, str | Path) else cast("Sequence[str | Path]", value)
+            table["data"]["train"] = [str(file) for file in files]
         elif key == "benchmark":
-            table["benchmark"] = value
+            table["benchmark"] = [benchmark_table(value)] if isinstance(value, str | Path) else value
         elif key == "brain":
             table["brain"]["default"] = value
         else:
-            raise BadInput(
-                f"`{key}` is no option of a run; known: {', '.join(sorted([*homes, 'base_model', 'method', 'data']))}"
-            )
+            known = ", ".join(sorted(Overrides.__annotations__))
+            raise BadInput(f"`{key}` is no option of a run; known: {known}")
     return parse_goal(table, folder=Path.cwd())
+
+
+def benchmark_table(benchmark: str | Path) -> dict[str, Any]:
+    """The `[[benchmark]]` table of a file, or of a name of the registry."""
+    path = Path(benchmark).expanduser()
+    return {"path": str(path)} if path.suffix or path.exists() else {"name": str(benchmark)}
 
 
 def open_run(goal: Goal, settings: Settings) -> str:
@@ -227,20 +257,11 @@ def park(settings: Settings, run_id: str) -> None:
             process.terminate()
 
 
-def summary(settings: Settings, run_id: str) -> Summary:
-    """What a run has come to so far."""
-    from postgrad.summary import summarise
-
-    return summarise(settings, Database.open(settings.database), run_id)
-
-
-def _drive(settings: Settings, run_id: str, decide: Decide | None, on_event: Callable[[Event], None] | None) -> Summary:
-    driver = Driver(settings, run_id, on_event)
+def _drive(session: Session) -> Summary:
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="postgrad") as pool:
-        driving = pool.submit(driver.drive, decide)
+        driving = pool.submit(session.drive)
         try:
-            driving.result()
+            return driving.result()
         except BaseException:
-            driver.park()  # Ctrl-C reaches this thread only: the run ends its step, and stays resumable
+            session.park()  # Ctrl-C reaches this thread only: the run ends its step, and stays resumable
             raise
-    return summary(settings, run_id)

@@ -17,10 +17,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from postgrad.decide import Answer
 from postgrad.units import dollars, duration, one_line, printable
-
-Answer = dict[str, Any]
-"""`{"approved": bool, "reason": str}`, or `{"edit": {"config": {…}}}`, or `{"edit": {"files": {name: text}}}`."""
 
 Request = Mapping[str, Any]
 """A JobSpec as plain data, with `digest` and `script_text`."""
@@ -176,6 +174,7 @@ class ApprovalPrompt:
             "time": f"about {duration(3600 * estimate['hours'])}, stopped after {duration(request['timeout_seconds'])}",
             "memory": f"{estimate['memory_gib']:.1f} GiB",
             "cost": _cost(request),
+            "a yes covers": _reach(request["envelope"]),
             "estimate": one_line(estimate["basis"]),
             "runs on": f"{request['runner']} ({request['flavor']})",
             "script": f"{one_line(request['script'])}, {lines} lines" + (f"; with {others}" if others else ""),
@@ -200,6 +199,11 @@ class ApprovalPrompt:
 def _cost(request: Request) -> str:
     worst = request["estimate"]["usd_micro"] / 1_000_000
     return f"at worst {dollars(worst)}" if worst else "none"
+
+
+def _reach(envelope: Mapping[str, Any]) -> str:
+    bounds = f"{dollars(envelope['max_usd_micro'] / 1_000_000)} and {duration(3600 * envelope['max_hours'])}"
+    return f"{envelope['attempts']} tries of this work within {bounds}"
 
 
 def _total(requests: Sequence[Request]) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from postgrad import craft_commands, look_commands
+from postgrad.options import DetachOption, JsonOption, RunArgument, full_id, print_json, say
 from shared_memory.errors import BadInput, PostgradError
+from shared_memory.settings import load_settings
 
 app = typer.Typer(
     help="A team of four agents that post-trains language models, with your approval before every job.",
@@ -18,64 +20,51 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, its beginning, or `last`.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-DetachOption = Annotated[bool, typer.Option("--detach", help="Do not follow the run in this terminal.")]
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
-
-
-def _settings() -> Any:
-    from shared_memory.settings import load_settings
-
-    return load_settings()
-
-
-def _run_id(settings: Any, run: str) -> str:
-    from shared_memory.database import Database
-    from shared_memory.runs import Runs
-
-    return Runs(Database.open(settings.database)).get(run).run_id
-
 
 @app.command()
 def run(
-    goal: Annotated[Path, typer.Argument(metavar="GOAL.toml", help="The goal file.")],
+    goal: Annotated[str, typer.Argument(metavar="GOAL", help="A goal file (.toml), or what you want in your words.")],
     base_model: Annotated[str | None, typer.Option(help="Hub id or folder.")] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Training data; may be repeated.")] = None,
-    method: Annotated[str | None, typer.Option(help="auto | sft.")] = None,
+    benchmark: Annotated[str | None, typer.Option(help="A file of items; without one, rows are held out.")] = None,
+    method: Annotated[str | None, typer.Option(help="auto | sft | dpo.")] = None,
     approve: Annotated[str | None, typer.Option(help="ask | paid | auto.")] = None,
     budget_usd: Annotated[float | None, typer.Option(help="Cap in dollars.")] = None,
     hours: Annotated[float | None, typer.Option(help="Cap in hours of driving.")] = None,
-    brain: Annotated[str | None, typer.Option(help="The mind of the roles.")] = None,
+    experiments: Annotated[int | None, typer.Option(help="Cap on experiments; 0 only scores the base model.")] = None,
+    parallel: Annotated[int | None, typer.Option(help="Experiments in one gate and in flight together.")] = None,
+    brain: Annotated[str | None, typer.Option(help="The mind of the roles: playbook, or a LiteLLM model.")] = None,
     on: Annotated[str | None, typer.Option(help="Where jobs run: local.")] = None,
+    push_to: Annotated[str | None, typer.Option(help="Hub repository for the model.")] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Show the plan with its worst cost, and stop.")
+    ] = False,
     detach: DetachOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Work on a goal: baseline, data, training, evaluation, report."""
     from postgrad import __version__, api
+    from postgrad.free_text import goal_from_text, is_goal_file
 
-    settings = _settings()
-    wanted = api.as_goal(
-        goal,
-        base_model=base_model,
-        data=[str(path.absolute()) for path in data] if data else None,
-        method=method,
-        approve=approve,
-        usd=budget_usd,
-        hours=hours,
-        brain=brain,
-        on=on,
-    )
-    _say(f"postgrad {__version__} · {wanted.text}")
+    settings = load_settings()
+    flags: api.Overrides = {
+        "base_model": base_model, "data": [path.absolute() for path in data] if data else None, "benchmark": benchmark,
+        "method": method, "approve": approve, "usd": budget_usd, "hours": hours, "experiments": experiments,
+        "parallel": parallel, "brain": brain, "on": on, "push_to": push_to,
+    }  # fmt: skip
+    if is_goal_file(goal):
+        wanted = api.as_goal(goal, **flags)
+        say(f"postgrad {__version__} · {wanted.text}")
+    else:
+        say(f"postgrad {__version__} · {goal}")
+        wanted = goal_from_text(goal, settings, **flags)
+    if plan_only:
+        from postgrad.plan_only import show_plan
+
+        show_plan(wanted, as_json)
+        return
     run_id = api.open_run(wanted, settings)
-    _say(f"run {run_id} · {settings.run_paths(run_id).root}")
+    say(f"run {run_id} · {settings.run_paths(run_id).root}")
     api.start_worker(settings, run_id)
     _follow(settings, run_id, detach, as_json, from_start=True)
 
@@ -88,14 +77,14 @@ def resume(run: RunArgument, detach: DetachOption = False, as_json: JsonOption =
     from shared_memory.lease import holder
     from shared_memory.runs import RunStatus
 
-    settings = _settings()
+    settings = load_settings()
     row = api.ready_to_go_on(settings, run)
     if row.status is RunStatus.SUCCEEDED:
-        _say(f"run {row.run_id} has ended; there is nothing to go on with")
+        say(f"run {row.run_id} has ended; there is nothing to go on with")
         _end(settings, row.run_id, 0, as_json)
     live = holder(Database.open(settings.database), row.run_id) is not None
     if live:
-        _say(f"run {row.run_id} is being driven already; attaching to it")
+        say(f"run {row.run_id} is being driven already; attaching to it")
     elif row.status is not RunStatus.WAITING or row.answer is not None:
         api.start_worker(settings, row.run_id)
     _follow(settings, row.run_id, detach, as_json)
@@ -104,8 +93,8 @@ def resume(run: RunArgument, detach: DetachOption = False, as_json: JsonOption =
 @app.command()
 def attach(run: RunArgument, as_json: JsonOption = False) -> None:
     """Follow a run from its first event on, in this terminal."""
-    settings = _settings()
-    _follow(settings, _run_id(settings, run), False, as_json, from_start=True)
+    settings = load_settings()
+    _follow(settings, full_id(settings, run), False, as_json, from_start=True)
 
 
 @app.command()
@@ -122,7 +111,7 @@ def approve(
     from shared_memory.database import Database
     from shared_memory.runs import Runs
 
-    settings = _settings()
+    settings = load_settings()
     row = Runs(Database.open(settings.database)).get(run)
     if row.request is None:
         raise BadInput(
@@ -144,63 +133,59 @@ def cancel(run: RunArgument, as_json: JsonOption = False) -> None:
     """End a run and its jobs; the best model so far is kept."""
     from postgrad import api
 
-    settings = _settings()
+    settings = load_settings()
     row = api.cancel(settings, run)
-    _say(f"run {row.run_id} is being cancelled")
+    say(f"run {row.run_id} is being cancelled")
     if as_json:
-        _print_json(api.summary(settings, row.run_id))
+        print_json(api.summary(settings, row.run_id))
 
 
 @app.command()
-def runs(as_json: JsonOption = False) -> None:
-    """List all runs, newest first."""
-    from postgrad.console import show_runs
-    from postgrad.summary import summarise_all
-    from shared_memory.database import Database
-
-    settings = _settings()
-    rows = summarise_all(settings, Database.open(settings.database))
-    _print_json(rows) if as_json else show_runs(rows)
-
-
-@app.command()
-def show(run: RunArgument, as_json: JsonOption = False) -> None:
-    """What a run has come to so far."""
-    from postgrad import api
-    from postgrad.console import show_summary
-
-    settings = _settings()
-    summary = api.summary(settings, _run_id(settings, run))
-    _print_json(summary) if as_json else show_summary(summary)
-
-
-@app.command()
-def logs(
+def reproduce(
     run: RunArgument,
-    job: Annotated[str, typer.Option(help="Experiment or beginning of a job's key; the newest job without it.")] = "",
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more.")] = False,
+    approve: Annotated[str | None, typer.Option(help="ask | paid | auto; the goal's own without it.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a job of a run printed."""
-    from postgrad import logs as job_logs
+    """Do a run's champion again from its pinned records, and say whether it agrees (exit 0) or not (exit 1)."""
+    from postgrad import reproduction as again
 
-    settings = _settings()
-    job_logs.show(settings, _run_id(settings, run), job, follow, as_json)
+    settings = load_settings()
+    run_id = again.open_reproduction(settings, run, approve)
+    say(f"run {run_id} · {settings.run_paths(run_id).root}")
+    code = again.follow(settings, run_id)
+    told = again.outcome(settings, run_id)
+    print_json(told) if as_json else again.show(told)
+    if code == 3:
+        say(f"it waits for your approval: postgrad approve {run_id}, then postgrad reproduce {run_id}")
+    raise typer.Exit(code or (0 if told["agrees"] else 1))
 
 
 @app.command()
-def report(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Write the report of a run again, and say where it is."""
-    from postgrad.report.write import write_report
-    from shared_memory.database import Database
+def batch(
+    goals: Annotated[
+        Path, typer.Argument(metavar="GOALS.jsonl|DIR", help="One goal a line, or a folder of TOML files.")
+    ],
+    concurrency: Annotated[int | None, typer.Option(help="Goals at once; one per GPU without it, at least 2.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Cap of all goals together, in dollars.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Cap of the whole batch, in hours of the clock.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start every goal anew.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Go on with failed runs, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line a goal on stdout, as it ends.")] = False,
+) -> None:
+    """Work on many goals; the same command again goes on where it stopped."""
+    from postgrad.batches import Batch
+    from postgrad.batches.view import work_in_terminal
 
-    settings = _settings()
-    run_id = _run_id(settings, run)
-    path = write_report(settings, Database.open(settings.database), run_id)
-    if as_json:
-        typer.echo(settings.run_paths(run_id).report_json.read_text(encoding="utf-8"))
-    else:
-        typer.echo(path)
+    work = Batch(
+        goals,
+        load_settings(),
+        fresh=fresh,
+        concurrency=concurrency,
+        budget_usd=budget_usd,
+        hours=hours,
+        retry_failed=retry_failed,
+    )
+    raise typer.Exit(work_in_terminal(work, as_json))
 
 
 @app.command()
@@ -209,36 +194,29 @@ def init(
     text: Annotated[str | None, typer.Option(help="What you want, in your words.")] = None,
     base_model: Annotated[str | None, typer.Option(help="Hub id or folder.")] = None,
     data: Annotated[list[str] | None, typer.Option(help="Training data; may be repeated.")] = None,
-    benchmark: Annotated[str | None, typer.Option(help="A file in GPQA's columns.")] = None,
+    benchmark: Annotated[str | None, typer.Option(help="A file of items; without one, rows are held out.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented goal file, from flags or by asking."""
-    from postgrad.init import write_goal_file
+    from postgrad.init import init as write
 
-    written = write_goal_file(path, text=text, base_model=base_model, data=data, benchmark=benchmark)
-    _print_json({"path": str(written)}) if as_json else _say(f"wrote {written}; next: postgrad run {written}")
-
-
-@app.command()
-def doctor(as_json: JsonOption = False) -> None:
-    """Check what postgrad needs on this machine."""
-    from postgrad.doctor import examine, show_examination
-
-    checks = examine(_settings())
-    _print_json(checks) if as_json else show_examination(checks)
-    if any(check["status"] == "error" for check in checks):
-        raise typer.Exit(1)
+    written = write(path, text=text, base_model=base_model, data=data, benchmark=benchmark)
+    print_json({"path": str(written)}) if as_json else say(f"wrote {written}; next: postgrad run {written}")
 
 
 @app.command()
 def studio(
-    port: Annotated[int, typer.Option(help="Port of the server on this machine.")] = 2024,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the server on this machine.")] = 2024,
     browser: Annotated[bool, typer.Option(help="Open LangGraph Studio in the browser.")] = True,
 ) -> None:
-    """Serve the graph with `langgraph dev`, for LangGraph Studio."""
+    """Serve the graphs with `langgraph dev`, for LangGraph Studio."""
     from postgrad.studio import serve
 
-    raise typer.Exit(serve(_settings(), port, browser))
+    raise typer.Exit(serve(load_settings(), port, browser))
+
+
+look_commands.register(app)
+craft_commands.register(app)
 
 
 def _follow(settings: Any, run_id: str, detach: bool, as_json: bool, *, from_start: bool = False) -> None:
@@ -246,11 +224,11 @@ def _follow(settings: Any, run_id: str, detach: bool, as_json: bool, *, from_sta
     from postgrad.attach import can_ask, follow
 
     if detach:
-        _say(f"postgrad attach {run_id} follows it")
+        say(f"postgrad attach {run_id} follows it")
         if as_json:
             from postgrad import api
 
-            _print_json(api.summary(settings, run_id))
+            print_json(api.summary(settings, run_id))
         return
     code = follow(settings, run_id, ask=can_ask(), from_start=from_start)
     _end(settings, run_id, code, as_json)
@@ -262,11 +240,11 @@ def _end(settings: Any, run_id: str, code: int, as_json: bool) -> None:
 
     summary = api.summary(settings, run_id)
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     elif code != 3:
         show_summary(summary)
     if code == 3:
-        _say(f'the run waits for your approval: postgrad approve {run_id}   (or: --edit, --reject "why")')
+        say(f'the run waits for your approval: postgrad approve {run_id}   (or: --edit, --reject "why")')
     raise typer.Exit(code)
 
 
@@ -277,11 +255,11 @@ def main() -> None:
     except PostgradError as error:
         from shared_memory.redaction import redact
 
-        _say(f"error: {redact(str(error))}")
+        say(f"error: {redact(str(error))}")
         sys.exit(error.exit_code)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        _say(f"error: {error.strerror or error}{where}; mend that and try again")
+        say(f"error: {error.strerror or error}{where}; mend that and try again")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

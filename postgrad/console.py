@@ -17,7 +17,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from postgrad.approval import Answer, ApprovalPrompt, edit_text, read_line
+from postgrad.approval import ApprovalPrompt, edit_text, read_line
+from postgrad.decide import Answer
 from postgrad.tables import show_runs, show_summary
 from postgrad.units import dollars, duration, one_line
 

@@ -1,4 +1,4 @@
-"""The JSON that `run`, `resume`, `show` and `runs` print. Scores are fractions of 1, money is dollars."""
+"""The JSON that `run`, `resume`, `show` and `runs` print. Scores are in their own unit, money is dollars."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from shared_memory.settings import Settings
 def summarise(settings: Settings, db: Database, run_id: str) -> dict[str, Any]:
     """One run as plain data, whatever it has got to so far:
 
-    `{run_id, status, outcome, error, goal, baseline {benchmark: {score, stderr, n, part}}, champion {experiment, score
-    {benchmark: …}, improvement {benchmark: {delta, ci_low, ci_high, p_value, n}}, model} or {}, experiments [{id,
-    parent, change, recipe, status, verdict}], spent {usd, llm_tokens, hours, jobs, by_role {role: usd}}, integrity,
-    report}`
+    `{run_id, status, outcome, error, goal, baseline {benchmark: {score, stderr, n, part, unit, higher_is_better}},
+    champion {experiment, score {benchmark: …}, improvement {benchmark: {delta, ci_low, ci_high, p_value, n, unit,
+    higher_is_better, win}}, model} or {}, experiments [{id, branch, parent, change, recipe, status, verdict, score}],
+    spent {usd, llm_tokens, hours, jobs, by_role {role: usd}, roles {role: {usd, hours, jobs, llm_tokens}}}, integrity,
+    report}`, and of a run that does another's champion again `reproduction {of, verdict, reason}`
 
-    Baseline and champion are scored on the same `part`: the report items where both were, else the selection items.
-    Raises BadInput for an unknown run.
+    `goal` is what the person wrote. Baseline and champion are scored on the same `part`: the report items where both
+    were, else the selection items; the experiments on the primary benchmark's selection items (null without a score).
+    `hours` is the run's driving time, and of a role the time of its jobs. Raises BadInput for an unknown run.
     """
     return summary_of(gather(settings, db, run_id))
 
@@ -43,23 +45,26 @@ def summary_of(evidence: Evidence) -> dict[str, Any]:
         "status": row.status.value,
         "outcome": row.outcome.value,
         "error": row.error,
-        "goal": evidence.goal.plain(),
+        "goal": evidence.asked.plain(),
         "baseline": _scores(evidence, BASELINE),
         "champion": _champion(evidence),
         "experiments": [
             {
                 "id": experiment.id,
+                "branch": experiment.branch.value,
                 "parent": experiment.parent,
                 "change": experiment.change,
                 "recipe": experiment.recipe.plain(),
                 "status": experiment.status,
                 "verdict": experiment.verdict.value if experiment.verdict else None,
+                "score": _score(result) if (result := evidence.selection_result(experiment.id)) else None,
             }
             for experiment in evidence.experiments.values()
         ],
-        "spent": _spent(evidence.spend, row),
+        "spent": {**_spent(evidence.spend, row), "roles": _roles(evidence)},
         "integrity": evidence.integrity,
         "report": _report(evidence.paths),
+        **_reproduction(evidence),
     }
     redacted: dict[str, Any] = redact_plain(summary)
     return redacted
@@ -95,6 +100,23 @@ def _spent(spend: Spend, row: RunRow) -> dict[str, Any]:
     }
 
 
+def _reproduction(evidence: Evidence) -> dict[str, Any]:
+    told = evidence.reproduction
+    return {"reproduction": {key: told.get(key, "") for key in ("of", "verdict", "reason")}} if told else {}
+
+
+def _roles(evidence: Evidence) -> dict[str, Any]:
+    return {
+        share.role: {
+            "usd": share.usd_micro / MICRO_USD,
+            "hours": share.seconds / 3600,
+            "jobs": share.jobs,
+            "llm_tokens": share.llm_tokens,
+        }
+        for share in evidence.by_role()
+    }
+
+
 def _champion(evidence: Evidence) -> dict[str, Any]:
     name = evidence.champion
     if not name:
@@ -104,7 +126,7 @@ def _champion(evidence: Evidence) -> dict[str, Any]:
         "experiment": name,
         "score": _scores(evidence, name),
         "improvement": {
-            key: claim.model_dump(mode="json", include={"delta", "ci_low", "ci_high", "p_value", "n"})
+            key: {**claim.model_dump(mode="json", exclude={"benchmark", "experiment"}), "win": claim.win}
             for key, claim in claims.items()
         },
         "model": evidence.goal.base_model if name == BASELINE else str(evidence.saved.get("model", "")),
@@ -118,4 +140,4 @@ def _scores(evidence: Evidence, experiment: str) -> dict[str, Any]:
 
 
 def _score(result: EvalResult) -> dict[str, Any]:
-    return {"score": result.score, "stderr": result.stderr, "n": result.n, "part": result.part.value}
+    return result.model_dump(mode="json", include={"score", "stderr", "n", "part", "unit", "higher_is_better"})

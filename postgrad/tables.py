@@ -1,4 +1,4 @@
-"""The tables that a command ends with: a run's summary, and the runs of a home."""
+"""The tables that a command ends with: a run's summary, the runs of a home, and plain facts."""
 
 from __future__ import annotations
 
@@ -12,27 +12,37 @@ from rich.table import Table
 from rich.text import Text
 
 from postgrad.answer import BASELINE, answer, improved
-from postgrad.units import dollars, duration, one_line, percent, signed
+from postgrad.units import NONE, dollars, duration, one_line, plus_minus, signed
 
 PIPE_WIDTH = 200
 """Columns of a table that no terminal shows."""
 
 
 def show_summary(summary: Mapping[str, Any], terminal: Terminal | None = None) -> None:
-    """The end of a run on one screen: the answer, the scores, what it cost and where the report is."""
+    """A run on one screen: the answer, the scores, the experiments, what it cost and where the report is."""
     terminal = terminal or _stdout()
     terminal.print()
     terminal.print(Text(answer(summary), "bold green" if improved(summary) else "bold"), soft_wrap=True)
     if summary["baseline"]:
         terminal.print(_score_table(summary))
+    if summary["experiments"]:
+        terminal.print()
+        terminal.print(_experiment_table(summary["experiments"]))
+    terminal.print()
     facts = Table.grid(padding=(0, 2))
     spent = summary["spent"]
     facts.add_row("run", Text(f"{summary['run_id']} · {summary['status'].replace('_', ' ')}"))
+    if told := summary.get("reproduction"):
+        facts.add_row(
+            "does again", Text(f"{told['of']} · {told['verdict'] or 'no verdict yet'} {told['reason']}".strip())
+        )
     if summary["error"]:
         facts.add_row("because", Text(one_line(summary["error"])))
     facts.add_row(
         "spent", f"{dollars(spent['usd'])} · {duration(3600 * spent['hours'])} · {spent['llm_tokens']:,} LLM tokens"
     )
+    for role, share in spent["roles"].items():
+        facts.add_row("", _role_words(role, share))
     if summary["champion"].get("model"):
         facts.add_row("model", Text(one_line(summary["champion"]["model"])))
     if summary["report"]:
@@ -57,14 +67,43 @@ def _score_table(summary: Mapping[str, Any]) -> Table:
         cells = [before["part"], str(before["n"]), _score_cell(before)]
         if rival:
             after, claim = champion["score"].get(name), champion["improvement"].get(name)
-            interval = f"{signed(claim['ci_low'])} to {signed(claim['ci_high'])}" if claim else ""
-            cells += [_score_cell(after) if after else "–", f"{signed(claim['delta'])} ({interval})" if claim else "–"]
+            cells += [_score_cell(after), _difference_cell(claim)]
         table.add_row(Text(one_line(name)), *cells)
     return table
 
 
-def _score_cell(score: Mapping[str, Any]) -> str:
-    return f"{percent(score['score'])} ± {100 * score['stderr']:.1f}"
+def _difference_cell(claim: Mapping[str, Any] | None) -> str:
+    if claim is None:
+        return NONE
+    delta, low, high = (signed(claim[key], claim["unit"]) for key in ("delta", "ci_low", "ci_high"))
+    return f"{delta} ({low} to {high}){'' if claim['higher_is_better'] else ', lower is better'}"
+
+
+def _experiment_table(experiments: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for heading in ("experiment", "change", "verdict"):
+        table.add_column(heading)
+    table.add_column("selection score", justify="right")
+    for entry in experiments:
+        table.add_row(
+            entry["id"],
+            Text(one_line(entry["change"])),
+            entry["verdict"] or entry["status"],
+            _score_cell(entry["score"]),
+        )
+    return table
+
+
+def _role_words(role: str, share: Mapping[str, Any]) -> str:
+    """`trainer: 3 jobs, 7 min 12 s, $0.00`; what a role did not take is left out."""
+    jobs, tokens = share["jobs"], share["llm_tokens"]
+    words = [f"{jobs} job{'s' if jobs > 1 else ''}, {duration(3600 * share['hours'])}"] if jobs else []
+    words += [f"{tokens:,} tokens"] if tokens else []
+    return f"{role.replace('_', ' ')}: {', '.join([*words, dollars(share['usd'])])}"
+
+
+def _score_cell(score: Mapping[str, Any] | None) -> str:
+    return plus_minus(score["score"], score["stderr"], score["unit"]) if score else NONE
 
 
 def show_runs(runs: Sequence[Mapping[str, Any]], terminal: Terminal | None = None) -> None:
@@ -83,6 +122,24 @@ def show_runs(runs: Sequence[Mapping[str, Any]], terminal: Terminal | None = Non
         started, cost = _when(run["started"]), dollars(run["spent"]["usd"])
         table.add_row(run["run_id"], status, started, cost, Text(one_line(run["text"])))
     terminal.print(table)
+
+
+def show_facts(facts: Mapping[str, object], terminal: Terminal | None = None) -> None:
+    """Names and values, one pair a line."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        grid.add_row(name, Text(one_line(value)))
+    (terminal or _stdout()).print(grid, soft_wrap=True)
+
+
+def show_rows(headings: Sequence[str], rows: Sequence[Sequence[object]], terminal: Terminal | None = None) -> None:
+    """A plain table."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for heading in headings:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    (terminal or _stdout()).print(table)
 
 
 def _stdout() -> Terminal:

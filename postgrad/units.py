@@ -42,14 +42,24 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def signed(fraction: float) -> str:
-    """A difference of two scores in points, with its sign: `+70.0`, `−3.1`."""
-    return f"{100 * fraction:+.1f}".replace("-", "−")
+def scored(score: float, unit: str = "fraction") -> str:
+    """A score with its unit: `85.3 %`, or `1.234 nats a token`."""
+    return f"{score:.3f} nats a token" if unit == "nats" else percent(score)
 
 
-def plus_minus(score: float, stderr: float) -> str:
-    """A score with its standard error, in per cent."""
-    return f"{100 * score:.1f} ± {100 * stderr:.1f} %"
+def signed(delta: float, unit: str = "fraction") -> str:
+    """A difference of two scores with its sign, in points or in nats: `+70.0`, `−3.1`, `−0.412`."""
+    return (f"{delta:+.3f}" if unit == "nats" else f"{100 * delta:+.1f}").replace("-", "−")
+
+
+def difference(delta: float, unit: str = "fraction") -> str:
+    """The same with its unit: `+70.0 points`, `−0.412 nats a token`."""
+    return f"{signed(delta, unit)} {'nats a token' if unit == 'nats' else 'points'}"
+
+
+def plus_minus(score: float, stderr: float, unit: str = "fraction") -> str:
+    """A score with its standard error, in per cent or in nats a token."""
+    return f"{score:.3f} ± {stderr:.3f} nats" if unit == "nats" else f"{100 * score:.1f} ± {100 * stderr:.1f} %"
 
 
 def p_value(p: float) -> str:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared_memory.database import Database
 from shared_memory.errors import Conflict, PostgradError
+from shared_memory.journal import Journal
 from shared_memory.lease import Lease
 from shared_memory.redaction import redact, redact_plain
 from shared_memory.run_paths import RunPaths
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from graph.context import Context
 
 Event = dict[str, Any]
-Decide = Callable[[list[dict[str, Any]]], dict[str, Any] | None]
+"""A line of events.jsonl; postgrad/events.py has the typed ones."""
+Ask = Callable[[list[Any]], dict[str, Any] | None]
 """Answers the requests of a gate: spec digest → {approved, reason} or {edit}; None leaves the run waiting."""
 
 EXIT_CODES = {
@@ -67,7 +69,7 @@ class Driver:
         self._parking = False
         self._control = RunControl()
 
-    def drive(self, decide: Decide | None = None) -> RunRow:
+    def drive(self, ask: Ask | None = None) -> RunRow:
         """Go on until the run ends, waits or parks, and return its row.
 
         Raises Conflict where another process drives it.
@@ -77,7 +79,7 @@ class Driver:
             raise Conflict(f"another process drives run {self._run_id}; `postgrad attach {self._run_id}` follows it")
         with lease.held():
             try:
-                row = self._drive(lease, decide)
+                row = self._drive(lease, ask)
                 if row.ended is not None:
                     self._report()
                 return row
@@ -106,12 +108,13 @@ class Driver:
         self._parking = True
         self._control.request_drain("parked")
 
-    def _drive(self, lease: Lease, decide: Decide | None) -> RunRow:
+    def _drive(self, lease: Lease, ask: Ask | None) -> RunRow:
         from langgraph.checkpoint.sqlite import SqliteSaver
 
-        from graph.build import builder
+        from graph.replay import builder_of
 
         with closing(sqlite3.connect(self._settings.database, timeout=30, check_same_thread=False)) as connection:
+            builder = builder_of(Journal(self._db, self._run_id))
             graph = builder.compile(checkpointer=SqliteSaver(connection), name="postgrad")
             config: RunnableConfig = {"configurable": {"thread_id": self._run_id}}
             feed = self._next_input(graph, config)
@@ -125,7 +128,7 @@ class Driver:
                     return self._runs.get(self._run_id)
                 if not snapshot.interrupts:
                     return self._parked()
-                feed = self._answered(snapshot.interrupts[0], decide)
+                feed = self._answered(snapshot.interrupts[0], ask)
                 if feed is None:
                     return self._runs.get(self._run_id)
 
@@ -146,7 +149,7 @@ class Driver:
         # `snapshot.next` leaves out a task that is done but whose step was not: only without any task is a run over.
         if not snapshot.tasks:
             state = snapshot.values
-            fresh = {"halt": "", "error": "", "given_up": [], "pending": [], "finished": []}
+            fresh = {"halt": "", "error": "", "given_up": [], "exhausted": [], "pending": [], "finished": []}
             return Command(goto="router", update={**fresh, "reopened": state["reopened"] + 1, **_reopened(state)})
         if row.cancel_requested and row.status is RunStatus.FAILED:
             # The node that is next fails every time: go around it, so that the best model is still handed over.
@@ -215,11 +218,11 @@ class Driver:
             stop.set()
             thread.join()
 
-    def _answered(self, interrupt: Interrupt, decide: Decide | None) -> Any:
+    def _answered(self, interrupt: Interrupt, ask: Ask | None) -> Any:
         """The command that answers a gate, or None where nobody does: then the run waits."""
         request = interrupt.value
         self._runs.put_request(self._run_id, request)
-        answer = decide(request["requests"]) if decide else None
+        answer = ask(request["requests"]) if ask else None
         if answer is None:
             n = len(request["requests"])
             waits = f"{n} job{'s wait' if n > 1 else ' waits'} for approval"
@@ -266,10 +269,14 @@ def _resume(interrupt: Interrupt, answer: dict[str, Any]) -> Any:
 
 
 def _reopened(state: dict[str, Any]) -> dict[str, Any]:
-    """The crashed experiments of an ended run, planned once more."""
+    """The crashed experiments of an ended run that nothing was made of, planned once more."""
     again = {"status": "planned", "verdict": None, "error": ""}
+    experiments = state.get("experiments", {})
+    parents = {plain["parent"] for plain in experiments.values()}
     crashed = {
-        key: {**plain, **again} for key, plain in state.get("experiments", {}).items() if plain["status"] == "crashed"
+        key: {**plain, **again}
+        for key, plain in experiments.items()
+        if plain["status"] == "crashed" and key not in parents
     }
     return {"experiments": crashed} if crashed else {}
 

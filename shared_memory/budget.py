@@ -38,18 +38,22 @@ class Budget:
         self._run_id = run_id
         self._limits = limits
 
-    def reserve(self, key: str, usd_micro: int, *, role: str, jobs: int = 1, tokens: int = 0) -> None:
+    def reserve(
+        self, key: str, usd_micro: int, *, role: str, jobs: int = 1, tokens: int = 0, kept_usd_micro: int = 0
+    ) -> None:
         """Hold the worst case of an action under `key`; a key that is held or settled stays as it is.
 
-        Raises BudgetSpent, and holds nothing, where dollars, jobs or tokens would exceed their cap. A cap that is
-        used up does not keep from asking for nothing of it: a free job still runs when the dollars are gone.
+        Raises BudgetSpent, and holds nothing, where dollars (`kept_usd_micro` of them being kept back for something
+        else), jobs or tokens would exceed their cap. A cap that is used up does not keep from asking for nothing of
+        it: a free job still runs when the dollars are gone.
         """
         _refuse_negative(usd_micro, jobs, tokens)
         with self._db.transaction():
             if self._settled(key) is not None:
                 return
             spend = self.spent()
-            self._require(usd_micro, spend.usd_micro, spend.held_usd_micro, self._limits.usd_micro, "usd")
+            held = spend.held_usd_micro + kept_usd_micro
+            self._require(usd_micro, spend.usd_micro, held, self._limits.usd_micro, "usd")
             self._require(tokens, spend.llm_tokens, spend.held_llm_tokens, self._limits.llm_tokens, "llm_tokens")
             self._require(jobs, spend.jobs, 0, self._limits.jobs, "jobs")
             self._db.execute(
@@ -95,6 +99,15 @@ class Budget:
             jobs=sum(row["jobs"] for row in rows),
             by_role={row["role"]: row["usd"] for row in settled},
         )
+
+    def tokens_by_role(self) -> dict[str, int]:
+        """Role → settled tokens of language models; roles without any are left out."""
+        rows = self._db.execute(
+            "SELECT role, sum(tokens) AS tokens FROM bookings WHERE run_id = ? AND settled = 1"
+            " GROUP BY role HAVING sum(tokens) > 0 ORDER BY min(rowid)",
+            (self._run_id,),
+        )
+        return {row["role"]: row["tokens"] for row in rows}
 
     def _settled(self, key: str) -> bool | None:
         """Whether a key is settled; None where it is not booked."""

@@ -3,6 +3,7 @@
 PostgradError                 exit 1
 ├── BadInput                  exit 2   a goal, flag, file or model that cannot be used
 ├── BudgetSpent               exit 4   a cap of the goal would be exceeded
+├── ContextExhausted          exit 7   a language model cannot read as much as it has to be shown
 ├── Unavailable               exit 1   something this run stands on is missing (an extra, a model server)
 └── Conflict                  exit 1   another process holds what was asked for, or an answer is stale
 """
@@ -10,7 +11,7 @@ PostgradError                 exit 1
 from __future__ import annotations
 
 
-class PostgradError(Exception):
+class PostgradError(RuntimeError):  # LangGraph's server hides the message of an Exception of one's own from Studio
     """Anything that postgrad raises on purpose; `exit_code` is what the command line ends with."""
 
     exit_code = 1
@@ -26,6 +27,12 @@ class BudgetSpent(PostgradError):
     """A cap of the goal (dollars, tokens, jobs, experiments) would be exceeded."""
 
     exit_code = 4
+
+
+class ContextExhausted(PostgradError):
+    """A language model cannot read as much as it has to be shown."""
+
+    exit_code = 7
 
 
 class Unavailable(PostgradError):

@@ -7,21 +7,27 @@ import tomllib
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from shared_memory.errors import BadInput
 from shared_memory.records import MICRO_USD, Record
 
 
 class BenchmarkGoal(Record):
-    """One `[[benchmark]]`."""
+    """One `[[benchmark]]`: what to measure on."""
 
     name: str = ""
     """A benchmark of the registry."""
     path: str = ""
-    """Or a file in GPQA's columns."""
+    """Or a file: GPQA's columns, question and answer, prompt and completion, or prompt, chosen and rejected."""
+    metric: Literal["auto", "choice", "exact", "loss", "preference"] = "auto"
+    """How an answer is scored; `auto` goes by the file's columns. `choice`: the right letter. `exact`: the reference
+    answer, case and blanks aside. `loss`: nats a token of the reference. `preference`: the chosen text is likelier than
+    the rejected one."""
     primary: bool = False
+    """It steers the search; the first one does where none is marked."""
     target: float | None = Field(default=None, ge=0, le=1)
     """Score (fraction of 1) at which the search may stop."""
     max_tokens: int = Field(default=256, ge=8)
@@ -40,24 +46,29 @@ class BenchmarkGoal(Record):
 
 
 class DataGoal(Record):
-    """`[data]`."""
+    """`[data]`: what to train on."""
 
     train: tuple[str, ...] = ()
     """Files to train on."""
     generator: str = ""
     """A script that writes training rows: `SCRIPT --part train --rows N --seed S` prints JSONL."""
     synthesise: Literal["if_needed", "never", "always"] = "if_needed"
+    """Whether the generator runs: where there are no files, never, or beside them."""
 
 
 class Limits(Record):
     """`[limits]`: none of these is ever exceeded."""
 
     usd: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    """Dollars that jobs and language models may cost."""
     hours: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """Hours of driving; waiting for a person does not count."""
     llm_tokens: int = Field(default=2_000_000, ge=0)
+    """Tokens that the roles' language models may read and write."""
     jobs: int = Field(default=20, ge=1)
-    experiments: int = Field(default=12, ge=1)
+    """Jobs that may be started: generation, training, evaluation, merge."""
+    experiments: int = Field(default=12, ge=0)
+    """Trainings that may be planned; 0 only scores the base model."""
     deadline: datetime | None = None
     """Wall-clock end, waiting included."""
 
@@ -67,26 +78,36 @@ class Limits(Record):
 
 
 class Output(Record):
-    """`[output]`."""
+    """`[output]`: where the model goes."""
 
     push_to: str = ""
+    """Hub repository for the model; empty keeps it in the run's folder."""
     private: bool = True
+    """Whether that repository is private."""
     save: tuple[Literal["adapter", "merged"], ...] = ("adapter", "merged")
+    """What is handed over of a model that was trained with an adapter."""
 
 
 class Rules(Record):
-    """`[rules]`."""
+    """`[rules]`: what is allowed."""
 
     hosted_teacher: bool = True
+    """Whether a hosted language model may write training data."""
 
 
 class RunOptions(Record):
-    """`[run]`."""
+    """`[run]`: how the work is done."""
 
     on: Literal["local", "hf", "slurm"] = "local"
+    """Where jobs run."""
     approve: Literal["ask", "paid", "auto"] = "ask"
+    """Which jobs a person is asked about: all, those that cost money or leave this machine, or none."""
+    parallel: int = Field(default=1, ge=1, le=64)
+    """Experiments that are planned, approved and in flight together, after the first one has worked."""
     seed: int = Field(default=0, ge=0)
+    """Of data, training and evaluation."""
     report_to: tuple[str, ...] = ("trackio",)
+    """Trackers that training reports to."""
 
 
 class Goal(Record):
@@ -97,15 +118,37 @@ class Goal(Record):
     base_model: str = ""
     """A folder, or a Hub id."""
     revision: str = ""
+    """Commit or tag on the Hub; empty takes the newest."""
     method: Literal["auto", "sft", "dpo", "grpo", "kto"] = "auto"
+    """How to train; `auto` goes by what the rows are made for."""
     data: DataGoal = Field(default_factory=DataGoal)
     benchmark: tuple[BenchmarkGoal, ...] = ()
+    """What to measure on; without any, rows are held out of the training data."""
     limits: Limits = Field(default_factory=Limits)
     output: Output = Field(default_factory=Output)
     rules: Rules = Field(default_factory=Rules)
     run: RunOptions = Field(default_factory=RunOptions)
     brain: dict[str, str] = Field(default_factory=dict)
-    """Role (or `default`) → `playbook` or a LiteLLM model."""
+    """Role (or `default`) → `playbook` or a LiteLLM model; `api_base` → address of the server that has the models."""
+
+    @field_validator("brain")
+    @classmethod
+    def _brain_names_roles(cls, brain: dict[str, str]) -> dict[str, str]:
+        known = ("default", "researcher", "data_engineer", "trainer", "evaluator", "api_base")
+        for key, value in brain.items():
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+                raise ValueError(
+                    f"unknown key `{key}`; " + (f"did you mean `{near[0]}`?" if near else f"known: {known}")
+                )
+            if not value:
+                raise ValueError(f"`{key}` is empty; name a model, or leave it out")
+        address = urlsplit(brain.get("api_base", "http://localhost"))
+        if address.scheme not in ("http", "https") or not address.hostname or "@" in address.netloc:
+            raise ValueError(
+                "`api_base` is the http address of a model server, without a password; keys stay in the environment"
+            )
+        return brain
 
     @model_validator(mode="after")
     def _benchmarks_are_told_apart(self) -> Self:
@@ -118,7 +161,7 @@ class Goal(Record):
 
     @property
     def primary(self) -> BenchmarkGoal:
-        """The benchmark that steers the search: the one marked so, else the first."""
+        """The benchmark that steers the search: the one marked so, else the first; IndexError without any."""
         return next((entry for entry in self.benchmark if entry.primary), self.benchmark[0])
 
 

@@ -27,7 +27,7 @@ def canonical_digest(value: Any) -> str:
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def plain(self) -> dict[str, Any]:
         """The record as JSON-able plain data, which is what state and database hold."""
@@ -57,7 +57,9 @@ class Recipe(Record):
     """How to train: the method and every number that a result depends on."""
 
     id: str
-    method: Literal["sft"] = "sft"
+    method: Literal["sft", "dpo"] = "sft"
+    beta: float = Field(default=0.1, gt=0)
+    """DPO: how strongly the model is held to its start [arXiv 2305.18290]; SFT has no use for it."""
     lora: Lora | None = Field(default_factory=Lora)
     """None trains all weights."""
     learning_rate: float = Field(default=2e-4, gt=0)
@@ -97,9 +99,11 @@ class DatasetRecord(Record):
     """What it was made from: file names, Hub ids or the generator."""
     revision: str = ""
     path: str
-    """JSONL of `{"prompt": [...], "completion": [...]}`."""
+    """JSONL of `{"prompt": [...], "completion": [...]}`; for DPO of `prompt`, `chosen` and `rejected`."""
     digest: str
     """sha256 of the file at `path`."""
+    method: Literal["sft", "dpo"] = "sft"
+    """What its rows are laid out for."""
     rows: int
     steps: tuple[Step, ...] = ()
     licence: str = ""
@@ -127,6 +131,10 @@ class Estimate(Record):
     memory_gib: float
     basis: str
     """Where the numbers come from, in words a person can judge."""
+
+
+FREE_OF_SCOPE = ("micro_batch", "activation_checkpointing", "resume_from")
+"""Keys of a job's config that change how much it takes, and not what it computes."""
 
 
 class JobSpec(Record):
@@ -158,6 +166,16 @@ class JobSpec(Record):
         return canonical_digest(
             self.model_dump(mode="json", exclude={"title": True, "estimate": {"hours", "memory_gib", "basis"}})
         )
+
+    @property
+    def scope(self) -> str:
+        """sha256 over what a recovery must leave alone: all of the digest but FREE_OF_SCOPE, hardware, time and cost.
+
+        Two specs of one scope compute the same mathematics; `batch`, the rows behind a weight update, is part of it.
+        """
+        plain = self.model_dump(mode="json", exclude={"title", "estimate", "flavor", "timeout_seconds"})
+        plain["config"] = {key: value for key, value in self.config.items() if key not in FREE_OF_SCOPE}
+        return canonical_digest(plain)
 
 
 def submission_key(run_id: str, spec: JobSpec, attempt: int) -> str:
@@ -209,9 +227,12 @@ class Job(Record):
 
 
 class Envelope(Record):
-    """How far a consent reaches without asking again."""
+    """How far a consent reaches without asking again: every attempt of one scope, together within these bounds."""
 
+    scope: str = ""
+    """`JobSpec.scope` of what was approved; empty reaches no further than the approved spec itself."""
     max_usd_micro: int = 0
+    """For all attempts together, as the one that was approved."""
     max_hours: float = 0.0
     attempts: int = 1
 
@@ -250,8 +271,11 @@ class EvalResult(Record):
     benchmark: str
     part: Part
     score: float
+    """A fraction of 1, or nats a token where `unit` says so."""
     stderr: float
     n: int
+    unit: Literal["fraction", "nats"] = "fraction"
+    higher_is_better: bool = True
     epochs: int = 1
     """Resamples K of every item."""
     answered: float
@@ -275,7 +299,13 @@ class EvalResult(Record):
 
     @property
     def metric(self) -> Metric:
-        return Metric(name=self.benchmark, value=self.score, stderr=self.stderr, n=self.n)
+        return Metric(
+            name=self.benchmark,
+            value=self.score,
+            stderr=self.stderr,
+            n=self.n,
+            higher_is_better=self.higher_is_better,
+        )
 
 
 class ComparisonResult(Record):
@@ -284,14 +314,18 @@ class ComparisonResult(Record):
     benchmark: str
     experiment: str
     delta: float
+    """Champion minus baseline, in the benchmark's unit."""
     ci_low: float
     ci_high: float
     p_value: float
     n: int
+    unit: Literal["fraction", "nats"] = "fraction"
+    higher_is_better: bool = True
 
     @property
     def win(self) -> bool:
-        return self.ci_low > 0
+        """Whether the whole interval lies on the better side of no difference."""
+        return self.ci_low > 0 if self.higher_is_better else self.ci_high < 0
 
 
 class Verdict(StrEnum):
@@ -302,10 +336,32 @@ class Verdict(StrEnum):
     CRASH = "crash"
 
 
+class Branch(StrEnum):
+    """Why a node of the tree was grown."""
+
+    DRAFT = "draft"
+    """A first try of a recipe, from the base model."""
+    DEBUG = "debug"
+    """A crashed experiment, changed where its diagnosis points."""
+    IMPROVE = "improve"
+    """The incumbent with one change."""
+    ABLATE = "ablate"
+    """The incumbent without one of its changes: what was that one worth?"""
+
+
+class Diagnosis(Record):
+    """Why a training job failed, as far as its last words tell."""
+
+    kind: Literal["out_of_memory", "diverged", "timed_out", "unknown"]
+    evidence: str
+    """The line of the log that says so."""
+
+
 class Experiment(Record):
     """A node of the tree: one change against its parent."""
 
     id: str
+    branch: Branch = Branch.DRAFT
     parent: str
     """Id of the experiment it changes; `baseline` for the first ones."""
     change: str
@@ -327,3 +383,5 @@ class Experiment(Record):
     jobs: tuple[str, ...] = ()
     """Submission keys, oldest first."""
     error: str = ""
+    diagnosis: Diagnosis | None = None
+    """Of the latest crash."""

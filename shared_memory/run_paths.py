@@ -38,6 +38,11 @@ class RunPaths:
         return self.root / "jobs"
 
     @property
+    def answers(self) -> Path:
+        """What language models answered, by the digest of the request."""
+        return self.root / "answers"
+
+    @property
     def data(self) -> Path:
         return self.root / "data"
 

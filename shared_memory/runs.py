@@ -126,13 +126,15 @@ class Runs:
 
         Raises BadInput, with the nearest ids, where that is none or several.
         """
+        if exact := self._db.execute("SELECT * FROM runs WHERE run_id = ?", (run_id,)):
+            return _row(exact[0])
         rows = self._db.execute("SELECT run_id FROM runs ORDER BY started DESC, rowid DESC")
         order = [row["run_id"] for row in rows]
         if not order:
             raise BadInput("there are no runs yet; `postgrad run GOAL.toml` starts one")
         if run_id == "last":
             return self._row(order[0])
-        found = [run_id] if run_id in order else [known for known in order if run_id and known.startswith(run_id)]
+        found = [known for known in order if run_id and known.startswith(run_id)]
         if len(found) == 1:
             return self._row(found[0])
         near = found[:3] or difflib.get_close_matches(run_id, order, n=3, cutoff=0.4)

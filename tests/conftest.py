@@ -95,7 +95,7 @@ def noop_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that keep the job contract and take a tenth of a second; everything around them is real."""
     monkeypatch.setattr(training, "SCRIPT", NOOP / "train.py")
     monkeypatch.setattr(delivery, "SCRIPT", NOOP / "merge.py")
-    monkeypatch.setattr(evaluation, "SCRIPT", NOOP / "evaluate.py")
+    monkeypatch.setattr(evaluation, "SCRIPTS", dict.fromkeys(evaluation.SCRIPTS, NOOP / "evaluate.py"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
-from agents.data_engineer.formats import Row
+from agents.data_engineer.formats import Message, Row
 from shared_memory.records import Step
 
 Filtered = tuple[list[Row], Step]
@@ -34,8 +34,19 @@ def is_empty(row: Row) -> bool:
     """Whether there is nothing to ask, nothing to answer, or a blank choice."""
     if row.choices is not None:
         return not row.question.strip() or not all(choice.strip() for choice in row.choices)
-    answered = any(message.content.strip() for message in row.completion)
-    return not (answered and any(message.content.strip() for message in row.prompt))
+    parts = [row.prompt, row.completion, *([row.rejected] if row.rejected else ())]
+    return not all(any(message.content.strip() for message in part) for part in parts)
+
+
+def drop_identical_pairs(rows: Sequence[Row]) -> Filtered:
+    """Without preference rows whose two replies are one: they prefer nothing."""
+    return _keep(rows, "drop_identical_pairs", lambda row: not is_identical_pair(row))
+
+
+def is_identical_pair(row: Row) -> bool:
+    """Case and punctuation count here, because a pair may be about them; blanks around the replies do not."""
+    chosen, rejected = ([(m.role, m.content.strip()) for m in reply] for reply in (row.completion, row.rejected))
+    return bool(rejected) and chosen == rejected
 
 
 def drop_ambiguous(rows: Sequence[Row]) -> Filtered:
@@ -57,18 +68,22 @@ def drop_exact_duplicates(rows: Sequence[Row]) -> Filtered:
 
 
 def identity(row: Row) -> Hashable:
-    """Equal for rows that teach the same: same prompt, same reply."""
+    """Equal for rows that teach the same: same prompt, same reply, same rejected reply."""
     if row.choices is not None and row.answer is not None:
         right = row.choices[letter_index(row.answer)]
         return (asked(row), normalised(right), normalised(row.explanation))
-    return (asked(row), tuple((message.role, normalised(message.content)) for message in row.completion))
+    return (asked(row), _said(row.completion), _said(row.rejected))
 
 
 def asked(row: Row) -> Hashable:
     """Equal for rows that ask the same."""
     if row.choices is not None:
         return (normalised(row.question), tuple(sorted(normalised(choice) for choice in row.choices)))
-    return tuple((message.role, normalised(message.content)) for message in row.prompt)
+    return _said(row.prompt)
+
+
+def _said(messages: Sequence[Message]) -> Hashable:
+    return tuple((message.role, normalised(message.content)) for message in messages)
 
 
 def normalised(text: str) -> str:

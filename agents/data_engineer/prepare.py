@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agents.data_engineer.audit import MINIMUM_ROWS, Audit, audit, audit_letters
+from agents.data_engineer.audit import MINIMUM_ROWS, audit, audit_letters
 from agents.data_engineer.decontaminate import BenchmarkText, decontaminate
 from agents.data_engineer.dedup import drop_near_duplicates
 from agents.data_engineer.filters import (
@@ -16,9 +16,10 @@ from agents.data_engineer.filters import (
     drop_ambiguous,
     drop_empty,
     drop_exact_duplicates,
+    drop_identical_pairs,
     keep_at_most,
 )
-from agents.data_engineer.formats import Message, Row, read_rows
+from agents.data_engineer.formats import Message, Row, Table, read_rows, read_tables, trains
 from agents.data_engineer.proposal import DataProposal, Generate
 from agents.multiple_choice import LETTERS, render_multiple_choice
 from shared_memory.errors import BadInput, Unavailable
@@ -91,19 +92,21 @@ def prepare(
     folder: Path,
     seed: int,
     dataset_id: str = "d1",
+    held_out: frozenset[str] = frozenset(),
 ) -> DatasetRecord:
     """Make the data set that the proposal asks for, as a file in `folder` that is named by its content.
 
-    The same files, benchmarks and seed give the same bytes. Raises BadInput where a source cannot be used, or where
-    fewer than MINIMUM_ROWS rows are left, saying which step took how many.
+    The rows whose ids are `held_out` go before anything else is looked at. The same files, benchmarks and seed give the
+    same bytes. Raises BadInput where a source cannot be used, where the rows cannot train the proposal's method, where
+    a held-out row is not there any more, or where fewer than MINIMUM_ROWS rows are left, saying which step took how
+    many.
     """
-    if not proposal.sources:
-        raise BadInput("there are no rows to prepare yet; run the generator first")
-    rows = _read([Path(source) for source in proposal.sources])
+    rows, steps = _rows_to_train_on(proposal, held_out)
     report = audit(rows)
-    kept, steps, contamination = _clean(rows, proposal, benchmarks, seed)
+    kept, cleaning, contamination = _clean(rows, proposal, benchmarks, seed)
+    steps += cleaning
     if len(kept) < MINIMUM_ROWS:
-        raise BadInput(_too_few(len(kept), report, steps))
+        raise BadInput(_too_few(len(kept), steps))
     content = b"".join(_line(render(row, place=proposal.place_choice)) for row in kept)
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{digest[:16]}.jsonl"
@@ -118,6 +121,7 @@ def prepare(
         revision=canonical_digest([_digest(Path(source)) for source in proposal.sources]),
         path=str(path),
         digest=digest,
+        method=proposal.method,
         rows=len(kept),
         steps=tuple(steps),
         contamination=contamination,
@@ -125,8 +129,39 @@ def prepare(
     )
 
 
-def _read(paths: Iterable[Path]) -> list[Row]:
-    return [row for path in paths for row in read_rows(path)]
+def _rows_to_train_on(proposal: DataProposal, held_out: frozenset[str]) -> tuple[list[Row], list[Step]]:
+    """All rows but the held-out ones, as the method takes them: SFT imitates the chosen reply of a pair."""
+    if not proposal.sources:
+        raise BadInput("there are no rows to prepare yet; run the generator first")
+    tables = read_tables(proposal.sources)
+    rows = [row for table in tables for row in table.rows]
+    steps = [Step(name="convert", rows_in=len(rows), rows_out=len(rows), note=_conversion(tables))]
+    if proposal.method not in trains(rows):
+        lacking = sum(not row.rejected for row in rows)
+        raise BadInput(
+            f"{lacking} of {len(rows)} rows have no rejected reply, and {proposal.method} needs `prompt`, `chosen` and "
+            "`rejected`; bring such pairs, or use method = 'sft'"
+        )
+    if held_out:
+        kept = [row for row in rows if row.id not in held_out]
+        if len(rows) - len(kept) < len(held_out):
+            raise BadInput(
+                f"{len(held_out) - len(rows) + len(kept)} of the {len(held_out)} held-out rows are not in the data any "
+                "more: the files have changed; start a new run"
+            )
+        steps.append(Step(name="hold_out", rows_in=len(rows), rows_out=len(kept), note="the run is measured on them"))
+        rows = kept
+    if proposal.method == "sft":
+        rows = [replace(row, rejected=()) if row.rejected else row for row in rows]
+    return rows, steps
+
+
+def _conversion(tables: Sequence[Table]) -> str:
+    """Which columns became what; by file where files differ."""
+    notes = {table.layout.note for table in tables}
+    if len(notes) == 1:
+        return notes.pop()
+    return "; ".join(f"{table.path.name}: {table.layout.note}" for table in tables)
 
 
 def _digest(path: Path) -> str:
@@ -140,7 +175,8 @@ def _clean(
     """The rows that are trained on; letters are balanced last, so that no later step undoes it."""
     steps: list[Step] = []
     kept: list[Row] = list(rows)
-    for filtered in (drop_empty, drop_ambiguous, drop_exact_duplicates):
+    pairs = (drop_identical_pairs,) if any(row.rejected for row in rows) else ()
+    for filtered in (drop_empty, drop_ambiguous, *pairs, drop_exact_duplicates):
         kept, step = filtered(kept)
         steps.append(step)
     kept, step = drop_near_duplicates(kept, proposal.near_duplicate_threshold)
@@ -156,13 +192,13 @@ def _clean(
     return kept, steps, contamination
 
 
-def _too_few(count: int, report: Audit, steps: Sequence[Step]) -> str:
+def _too_few(count: int, steps: Sequence[Step]) -> str:
     removed = ", ".join(
         f"{step.name} took {step.rows_in - step.rows_out}" for step in steps if step.rows_out < step.rows_in
     )
     return (
-        f"{count} of {report.rows} rows can be used ({removed or 'none was removed'}) and {MINIMUM_ROWS} are needed; "
-        "bring more rows"
+        f"{count} of {steps[0].rows_in} rows can be used ({removed or 'none was removed'}) "
+        f"and {MINIMUM_ROWS} are needed; bring more rows"
     )
 
 
@@ -199,9 +235,12 @@ def placed(explanation: str, choices: Sequence[str], answer: str) -> str:
 
 
 def _line(row: Row) -> bytes:
-    """One line of the data set."""
+    """One line of the data set: a prompt with its completion, or with a chosen and a rejected one."""
+    parts = {"prompt": row.prompt, "chosen" if row.rejected else "completion": row.completion}
+    if row.rejected:
+        parts["rejected"] = row.rejected
     value = {
-        "prompt": [{"role": message.role, "content": message.content} for message in row.prompt],
-        "completion": [{"role": message.role, "content": message.content} for message in row.completion],
+        part: [{"role": message.role, "content": message.content} for message in messages]
+        for part, messages in parts.items()
     }
     return (json.dumps(value, ensure_ascii=False) + "\n").encode()

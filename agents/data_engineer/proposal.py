@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,8 @@ from shared_memory.records import Record
 
 EXACT_ONLY = 1.0
 """The `near_duplicate_threshold` that removes exact duplicates and no others."""
+NEAR_DUPLICATES = 0.7
+"""Jaccard similarity of word 5-grams; the usual threshold (text-dedup, datatrove)."""
 
 
 class Generate(Record):
@@ -29,9 +31,11 @@ class DataProposal(Proposal):
     generate: Generate | None = None
     sources: tuple[str, ...] = ()
     """Files to make the data set of."""
+    method: Literal["sft", "dpo"] = "sft"
+    """What the data set is to train: `dpo` takes preference pairs, `sft` of such pairs the chosen replies."""
     balance_letters: bool = True
     """Whether the right choices are spread evenly over the letters."""
-    near_duplicate_threshold: float = Field(default=0.7, gt=0, le=1)
+    near_duplicate_threshold: float = Field(default=NEAR_DUPLICATES, gt=0, le=1)
     """Jaccard similarity of word 5-grams from which a row is a duplicate; 1 stands for exact duplicates only."""
     place_choice: bool = False
     """Whether an explanation that ends in the right choice says what follows it in the list, before the letter."""

@@ -1,4 +1,4 @@
-"""Benchmarks: from a file in GPQA's columns to items in a fixed order, each in its part."""
+"""Benchmarks: from a file to items in a fixed order, each in its part, and the metric that scores them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,30 @@ import json
 from functools import lru_cache
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
-from agents.multiple_choice import LETTERS, TEMPLATE, Item
+from agents.evaluator.items import Item, Message, TextItem
+from agents.multiple_choice import LETTERS, TEMPLATE
 from shared_memory.errors import BadInput
 from shared_memory.goal import BenchmarkGoal
 from shared_memory.records import Part, Record, canonical_digest
 
+Metric = Literal["choice", "exact", "loss", "preference"]
+"""See `BenchmarkGoal.metric`."""
+
 ANSWERS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
-COLUMNS = ("Question", *ANSWERS)
+GPQA = ("Question", *ANSWERS)
+FORMATS: tuple[tuple[tuple[str, ...], tuple[Metric, ...]], ...] = (
+    (GPQA, ("choice",)),
+    (("prompt", "chosen", "rejected"), ("preference",)),
+    (("prompt", "completion"), ("loss", "exact")),
+    (("question", "answer"), ("exact", "loss")),
+)
+"""Columns → metrics that can score them, the one that `auto` takes first. Texts are strings, or lists of messages."""
+SMALLEST_PART = 20
+"""Items below which a part of a benchmark says nothing: the 95 % interval of a share is wider than ± 20 points."""
 
 
 class Benchmark(Record):
@@ -25,11 +38,12 @@ class Benchmark(Record):
 
     name: str
     source: str
-    items: tuple[Item, ...]
+    metric: Metric
+    items: tuple[Item | TextItem, ...]
     max_tokens: int
     """Tokens that an answer may take."""
     digest: str
-    """sha256 of the items and the prompt template."""
+    """sha256 of the items, the metric and the prompt template."""
 
 
 def load_benchmark(entry: BenchmarkGoal) -> Benchmark:
@@ -38,30 +52,51 @@ def load_benchmark(entry: BenchmarkGoal) -> Benchmark:
     Raises BadInput for a name that the registry does not hold, and for a file that is not what it claims to be.
     """
     if entry.name:
-        raise BadInput(f"there is no benchmark `{entry.name}` in this version; give a file in GPQA's columns as `path`")
+        raise BadInput(f"there is no benchmark `{entry.name}` in this version; give a file as `path`")
     path = Path(entry.path)
     if not path.is_file():
         raise BadInput(f"benchmark file {path} does not exist; check [[benchmark]] path")
-    items = _items(path, path.stat().st_mtime_ns)
-    digest = canonical_digest({"items": [item.plain() for item in items], "template": TEMPLATE})
-    return Benchmark(name=entry.id, source=str(path), items=items, max_tokens=entry.max_tokens, digest=digest)
+    metric, items = _items(path, path.stat().st_mtime_ns, entry.metric)
+    if metric == "loss" and entry.target is not None:
+        raise BadInput(f"benchmark {entry.id} is scored by loss, and `target` is a share of right answers; remove it")
+    asked = {"items": [item.plain() for item in items], "metric": metric, "template": TEMPLATE}
+    return Benchmark(
+        name=entry.id,
+        source=str(path),
+        metric=metric,
+        items=items,
+        max_tokens=entry.max_tokens,
+        digest=canonical_digest(asked),
+    )
 
 
-@lru_cache(maxsize=8)
-def _items(path: Path, changed: int) -> tuple[Item, ...]:
+@lru_cache(maxsize=16)
+def _items(path: Path, changed: int, wanted: str) -> tuple[Metric, tuple[Item | TextItem, ...]]:
     rows = _rows(path)
     if not rows:
         raise BadInput(f"{path} holds no questions; check the file")
-    missing = [column for column in COLUMNS if column not in rows[0]]
-    if missing:
-        absent = ", ".join(f"`{column}`" for column in missing)
-        raise BadInput(f"{path} lacks {absent}; rename or add columns: a benchmark file has {', '.join(COLUMNS)}")
-    items = tuple(_item(row, number, path) for number, row in enumerate(rows, 1))
+    columns, metric = _format(tuple(rows[0]), wanted, path)
+    items = tuple(
+        _choice_item(row, f"{path}, row {number}")
+        if metric == "choice"
+        else _text_item(row, columns, metric, f"{path}, row {number}")
+        for number, row in enumerate(rows, 1)
+    )
     ids = [item.id for item in items]
     if len(set(ids)) < len(ids):
         twice = next(item for item in ids if ids.count(item) > 1)
         raise BadInput(f"{path} has two rows with the Record ID `{twice}`; make them unique")
-    return items
+    return metric, items
+
+
+def _format(columns: tuple[str, ...], wanted: str, path: Path) -> tuple[tuple[str, ...], Metric]:
+    """The columns that hold the items, and the metric that scores them."""
+    for needed, metrics in FORMATS:
+        if set(needed) <= set(columns) and wanted in ("auto", *metrics):
+            return needed, next(metric for metric in metrics if wanted in ("auto", metric))
+    understood = " | ".join(", ".join(needed) for needed, metrics in FORMATS if wanted in ("auto", *metrics))
+    scored = "" if wanted == "auto" else f"; metric `{wanted}` cannot score them"
+    raise BadInput(f"{path} has the columns {', '.join(columns) or '(none)'}{scored}; rename them to: {understood}")
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -77,7 +112,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path} is not a readable {suffix[1:]} file ({cause}); check the file") from error
-    raise BadInput(f"{path} is no benchmark file: give .jsonl, .csv or .parquet in GPQA's columns")
+    raise BadInput(f"{path} is no benchmark file: give .jsonl, .csv or .parquet with one row an item")
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
@@ -96,34 +131,94 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _item(row: dict[str, Any], number: int, path: Path) -> Item:
-    empty = next((column for column in COLUMNS if not str(row.get(column) or "").strip()), None)
+def _choice_item(row: dict[str, Any], where: str) -> Item:
+    texts = {column: _text(row.get(column)) for column in GPQA}
+    empty = next((column for column, text in texts.items() if not text.strip()), None)
     if empty:
-        raise BadInput(f"{path}, row {number}: `{empty}` is empty; fill it or drop the row")
-    question = str(row["Question"])
-    choices = [str(row[column]) for column in ANSWERS]
+        raise BadInput(f"{where}: `{empty}` is empty; fill it or drop the row")
+    choices = [texts[column] for column in ANSWERS]
     if len(set(choices)) < len(choices):
-        raise BadInput(f"{path}, row {number}: two of the four choices are the same; mend or drop the row")
-    record_id = str(row.get("Record ID") or hashlib.sha256(question.encode()).hexdigest()[:16])
+        raise BadInput(f"{where}: two of the four choices are the same; mend or drop the row")
+    record_id = _record_id(row, texts["Question"])
     order = list(range(len(choices)))
     # Seeded by the id alone: the order is part of the benchmark, the same in every run and for every model.
     Random(record_id).shuffle(order)
     return Item(
         id=record_id,
-        question=question,
+        question=texts["Question"],
         choices=tuple(choices[position] for position in order),
         answer=LETTERS[order.index(0)],
-        category=str(row.get("Subdomain") or ""),
-        part=_part(row, record_id, number, path),
+        category=_category(row),
+        part=_part(row, record_id, where),
     )
 
 
-def _part(row: dict[str, Any], record_id: str, number: int, path: Path) -> Part:
+def _text_item(row: dict[str, Any], columns: tuple[str, ...], metric: Metric, where: str) -> TextItem:
+    prompt, completion, *rejected = (
+        _messages(row, column, "assistant" if place else "user", where) for place, column in enumerate(columns)
+    )
+    if rejected == [completion]:
+        raise BadInput(f"{where}: `chosen` and `rejected` are the same; mend or drop the row")
+    if metric == "exact" and not can_be_matched(completion):
+        raise BadInput(
+            f"{where}: `{columns[1]}` is no single text with a letter or digit in it, so it cannot be matched; "
+            "mend or drop the row, or set metric = 'loss'"
+        )
+    texts = [[message.content for message in messages] for messages in (prompt, completion, *rejected)]
+    record_id = _record_id(row, json.dumps(texts))
+    return TextItem(
+        id=record_id,
+        prompt=prompt,
+        completion=completion,
+        rejected=rejected[0] if rejected else (),
+        category=_category(row),
+        part=_part(row, record_id, where),
+    )
+
+
+def can_be_matched(completion: tuple[Message, ...]) -> bool:
+    """Whether an answer can be compared with it: one message, and not of signs alone, which the comparison strips."""
+    return len(completion) == 1 and any(map(str.isalnum, completion[0].content))
+
+
+def _messages(row: dict[str, Any], column: str, role: str, where: str) -> tuple[Message, ...]:
+    """The chat messages of a column; a text is one message of `role`."""
+    value = row.get(column)
+    entries: list[Any] = value if isinstance(value, list) else [{"role": role, "content": value}]
+    if not all(isinstance(entry, dict) and _is_message(entry) for entry in entries):
+        raise BadInput(
+            f'{where}: `{column}` is neither a text nor a list of {{"role": …, "content": …}}; mend or drop the row'
+        )
+    messages = tuple(Message(role=entry["role"], content=_text(entry["content"])) for entry in entries)
+    if not any(message.content.strip() for message in messages):
+        raise BadInput(f"{where}: `{column}` is empty; fill it or drop the row")
+    return messages
+
+
+def _is_message(entry: dict[str, Any]) -> bool:
+    return isinstance(entry.get("role"), str) and not isinstance(entry.get("content", []), list | dict)
+
+
+def _text(value: Any) -> str:
+    """A value as text: absent ones are empty, and surrogates that no file can hold are replaced."""
+    return "" if value is None else str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _record_id(row: dict[str, Any], content: str) -> str:
+    given = row.get("Record ID", row.get("id"))
+    return hashlib.sha256(content.encode()).hexdigest()[:16] if given in (None, "") else _text(given)
+
+
+def _category(row: dict[str, Any]) -> str:
+    return _text(row.get("Subdomain") or row.get("category"))
+
+
+def _part(row: dict[str, Any], record_id: str, where: str) -> Part:
     """The part that the file gives, else by a hash of the record id: half selects, half reports."""
-    given = row.get("Part")
+    given = row.get("Part") or row.get("part")
     if not given:
         return Part.SELECTION if hashlib.sha256(record_id.encode()).digest()[0] % 2 else Part.REPORT
     try:
         return Part(str(given))
     except ValueError as error:
-        raise BadInput(f"{path}, row {number}: Part is `{given}`; it is `selection` or `report`") from error
+        raise BadInput(f"{where}: Part is `{given}`; it is `selection` or `report`") from error

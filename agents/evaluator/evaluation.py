@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from agents.base_model import BaseModel
-from agents.evaluator.benchmarks import Benchmark
+from agents.evaluator.benchmarks import Benchmark, Metric
 from agents.evaluator.statistics import paired_comparison, summarise
 from agents.jobs.hardware import local_hardware
 from shared_memory.errors import PostgradError
@@ -28,10 +29,20 @@ from shared_memory.records import (
 )
 from shared_memory.run_paths import RunPaths
 
-SCRIPT = Path(__file__).parent / "scripts" / "evaluate.py"
+_FOLDER = Path(__file__).parent / "scripts"
+SCRIPTS: dict[Metric, Path] = {
+    "choice": _FOLDER / "evaluate.py",
+    "exact": _FOLDER / "evaluate.py",
+    "loss": _FOLDER / "likelihood.py",
+    "preference": _FOLDER / "likelihood.py",
+}
+"""Metric → the job script that measures it."""
 BATCH_SIZE = 64
-UNCALIBRATED_SECONDS_AN_ITEM = 1.0
-"""For a 100M-parameter model on two cores; scaled by the model's size until this run has measured its own."""
+BATCH_TOKENS = 2048
+UNCALIBRATED_SECONDS_AN_ANSWER = 1.0
+UNCALIBRATED_SECONDS_A_BYTE = 0.0006
+"""For a 100M-parameter model on two cores that writes an answer, or reads an item (0.002 s a token); scaled by the
+model's size until this run has measured its own."""
 
 
 def evaluation_job(
@@ -51,37 +62,58 @@ def evaluation_job(
     `name` is the experiment it is filed under (`baseline` where `experiment` is None); `delivered`, if given, is the
     folder of the handed-over model, which is then what gets measured.
     """
-    items = [item for item in benchmark.items if item.part in parts]
-    rows = "".join(json.dumps(item.plain(), ensure_ascii=False) + "\n" for item in items)
+    rows = _rows(benchmark, parts)
     weights, adapter = _what_to_load(experiment, delivered, model)
-    per_item = seconds_an_item or UNCALIBRATED_SECONDS_AN_ITEM * max(1.0, model.parameters / 1e8)
-    seconds = 15 + per_item * len(items)
-    basis = (
-        "measured on an earlier evaluation of this run" if seconds_an_item else "a rough guess from the model's size"
-    )
+    script = SCRIPTS[benchmark.metric]
+    estimate = evaluation_estimate(benchmark, parts, model, seconds_an_item)
     return JobSpec(
         purpose=Purpose.EVALUATION,
         experiment=name,
-        title=f"score {name} on {len(items)} items of {benchmark.name} ({' + '.join(parts)})",
+        title=f"score {name} on {len(rows)} items of {benchmark.name} ({' + '.join(parts)})",
         benchmark=benchmark.name,
-        script=SCRIPT.name,
-        files={SCRIPT.name: paths.store(SCRIPT), "items.jsonl": paths.store(rows.encode())},
+        script=script.name,
+        files={script.name: paths.store(script), "items.jsonl": paths.store(b"".join(rows))},
         config={
             "model": weights,
-            "revision": None,
+            # What is handed over always lies in the same folder: the job that trained it tells two such models apart.
+            "revision": experiment.jobs[-1] if experiment and experiment.jobs and delivered else None,
             "adapter": adapter,
             "items": "items.jsonl",
             **_settings(benchmark, goal),
         },
         flavor=local_hardware().flavor,
-        timeout_seconds=max(3600, int(3 * seconds)),
-        estimate=Estimate(
-            hours=round(seconds / 3600, 4),
-            usd_micro=0,
-            memory_gib=round(0.9 + 6 * model.parameters / 1024**3, 2),
-            basis=f"{per_item:.2f} s an item, {basis}",
-        ),
+        timeout_seconds=timeout_seconds(estimate),
+        estimate=estimate,
     )
+
+
+def evaluation_estimate(
+    benchmark: Benchmark, parts: Sequence[Part], model: BaseModel, seconds_an_item: float | None
+) -> Estimate:
+    """What scoring a model of this size takes; `seconds_an_item` as this run has measured it, None before that."""
+    rows = _rows(benchmark, parts)
+    written = UNCALIBRATED_SECONDS_AN_ANSWER if _is_written(benchmark) else 0.0
+    read = UNCALIBRATED_SECONDS_A_BYTE * sum(map(len, rows)) / len(rows)
+    per_item = seconds_an_item or max(written, read) * max(1.0, model.parameters / 1e8)
+    basis = (
+        "measured on an earlier evaluation of this run" if seconds_an_item else "a rough guess from the model's size"
+    )
+    return Estimate(
+        hours=round((15 + per_item * len(rows)) / 3600, 4),
+        usd_micro=0,
+        memory_gib=_memory_gib(benchmark, model),
+        basis=f"{per_item:.2f} s an item, {basis}",
+    )
+
+
+def timeout_seconds(estimate: Estimate) -> int:
+    return max(3600, int(3 * 3600 * estimate.hours))
+
+
+def _rows(benchmark: Benchmark, parts: Sequence[Part]) -> list[bytes]:
+    """The items of some parts, a JSON line each."""
+    items = (item for item in benchmark.items if item.part in parts)
+    return [(json.dumps(item.plain(), ensure_ascii=False) + "\n").encode() for item in items]
 
 
 def _what_to_load(experiment: Experiment | None, delivered: str, model: BaseModel) -> tuple[str, str | None]:
@@ -94,10 +126,23 @@ def _what_to_load(experiment: Experiment | None, delivered: str, model: BaseMode
     return folder, None
 
 
+def _is_written(benchmark: Benchmark) -> bool:
+    """Whether the model writes answers; a likelihood is only read."""
+    return benchmark.metric in ("choice", "exact")
+
+
+def _memory_gib(benchmark: Benchmark, model: BaseModel) -> float:
+    """Weights and what is loaded with them; a likelihood also needs the logits of a batch, in float32."""
+    logits = 0 if _is_written(benchmark) else 4 * BATCH_TOKENS * int(model.config.get("vocab_size", 0))
+    return round(0.9 + (6 * model.parameters + logits) / 1024**3, 2)
+
+
 def _settings(benchmark: Benchmark, goal: Goal) -> dict[str, Any]:
     """What a score depends on beside the model and the items."""
+    if not _is_written(benchmark):
+        return {"metric": benchmark.metric, "batch_tokens": BATCH_TOKENS, "dtype": "auto"}
     return {
-        "template": "gpqa",
+        "template": "gpqa" if benchmark.metric == "choice" else "exact",
         "max_tokens": benchmark.max_tokens,
         "batch_size": BATCH_SIZE,
         "epochs": 1,
@@ -126,9 +171,10 @@ def fault_of_output(job: Job, spec: JobSpec, paths: RunPaths) -> str:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its out/items.jsonl cannot be read ({error!r})"
-    if any(not 0 <= score <= 1 for _, score, _, _ in scored):
-        return "its out/items.jsonl has a score that is not between 0 and 1"
-    if sorted(row[0] for row in scored) != sorted(asked * int(spec.config["epochs"])):
+    highest = math.inf if spec.config.get("metric") == "loss" else 1
+    if any(not (math.isfinite(score) and 0 <= score <= highest) for _, score, _, _ in scored):
+        return f"its out/items.jsonl has a score that is no finite number from 0 to {highest}"
+    if sorted(row[0] for row in scored) != sorted(asked * int(spec.config.get("epochs", 1))):
         return f"it scored {len({row[0] for row in scored})} of {len(asked)} items, or some of them twice"
     return ""
 
@@ -142,11 +188,11 @@ def collect(job: Job, spec: JobSpec, benchmark: Benchmark, goal: Goal) -> list[E
         item = items[row["id"]]
         by_part[item.part].append({**row, "category": item.category})
     digest = settings_digest(benchmark, spec)
-    return [_result(rows, part, job, benchmark.name, digest, goal.run.seed, path) for part, rows in by_part.items()]
+    return [_result(rows, part, job, benchmark, digest, goal.run.seed, path) for part, rows in by_part.items()]
 
 
 def _result(
-    rows: list[dict[str, Any]], part: Part, job: Job, benchmark: str, digest: str, seed: int, path: Path
+    rows: list[dict[str, Any]], part: Part, job: Job, benchmark: Benchmark, digest: str, seed: int, path: Path
 ) -> EvalResult:
     score, stderr, n = summarise([float(row["score"]) for row in rows])
     answered = [row for row in rows if row["answered"]]
@@ -155,11 +201,13 @@ def _result(
         categories[row["category"]].append(float(row["score"]))
     return EvalResult(
         experiment=job.experiment,
-        benchmark=benchmark,
+        benchmark=benchmark.name,
         part=part,
         score=score,
         stderr=stderr,
         n=n,
+        unit="nats" if benchmark.metric == "loss" else "fraction",
+        higher_is_better=benchmark.metric != "loss",
         answered=len(answered) / n,
         accuracy_given_answered=sum(float(row["score"]) for row in answered) / len(answered) if answered else 0.0,
         truncated=sum(bool(row["truncated"]) for row in rows) / n,
@@ -184,7 +232,7 @@ def claim(baseline: EvalResult, champion: EvalResult, benchmark: Benchmark) -> C
         raise PostgradError(
             f"{baseline.id} and {champion.id} were measured with different settings; run the goal again to compare them"
         )
-    paired = paired_comparison(_scores(baseline, benchmark), _scores(champion, benchmark))
+    paired = paired_comparison(item_scores(baseline, benchmark), item_scores(champion, benchmark))
     return ComparisonResult(
         benchmark=champion.benchmark,
         experiment=champion.experiment,
@@ -193,10 +241,12 @@ def claim(baseline: EvalResult, champion: EvalResult, benchmark: Benchmark) -> C
         ci_high=paired.ci_high,
         p_value=paired.p_value,
         n=paired.n,
+        unit=champion.unit,
+        higher_is_better=champion.higher_is_better,
     )
 
 
-def _scores(result: EvalResult, benchmark: Benchmark) -> dict[str, float]:
+def item_scores(result: EvalResult, benchmark: Benchmark) -> dict[str, float]:
     """Item → score on the result's part, the mean where an item was asked several times."""
     wanted = {item.id for item in benchmark.items if item.part == result.part}
     scores: dict[str, list[float]] = defaultdict(list)
@@ -206,11 +256,16 @@ def _scores(result: EvalResult, benchmark: Benchmark) -> dict[str, float]:
     return {item: sum(values) / len(values) for item, values in scores.items()}
 
 
-def seconds_an_item(results: Iterable[EvalResult]) -> float | None:
-    """Seconds an item took in the slowest evaluation of this run so far, None before the first."""
+def seconds_an_item(results: Iterable[EvalResult], benchmark: str = "") -> float | None:
+    """Seconds an item took in the slowest evaluation of this run so far, None before the first.
+
+    `benchmark`: the one that counts; empty for all.
+    """
     items: dict[str, int] = defaultdict(int)
     seconds: dict[str, float] = {}
     for result in results:
+        if benchmark not in ("", result.benchmark):
+            continue
         items[result.job] += result.n
         seconds[result.job] = result.seconds
     return max((seconds[job] / n for job, n in items.items()), default=None)

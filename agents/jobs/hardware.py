@@ -1,17 +1,32 @@
-"""What this machine has for a job. Imports no torch."""
+"""What this machine has for a job: devices, memory, packages. Imports no torch."""
 
 from __future__ import annotations
 
 import functools
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from shared_memory.records import Record
 
 GIB = 2**30
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "inspect-ai",
+    "datasets",
+    "tokenizers",
+    "accelerate",
+    "numpy",
+)
+"""Whose versions a job's result may depend on."""
 
 
 class Gpu(Record):
@@ -34,6 +49,18 @@ class LocalHardware(Record):
     def flavor(self) -> str:
         """The flavor of a job that should have the best device: `gpu` (one of them) or `cpu`."""
         return "gpu" if self.gpus else "cpu"
+
+
+@functools.cache
+def installed_packages() -> dict[str, str]:
+    """Name → version of Python and of the installed ones among PACKAGES."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 @functools.cache

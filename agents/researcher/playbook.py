@@ -20,7 +20,7 @@ def propose(brief: Brief) -> ResearchProposal:
 
     Raises BadInput where the library has none.
     """
-    method = "sft" if brief.goal.method == "auto" else brief.goal.method
+    method = brief.method
     millions = brief.parameters / 1e6
     entries, findings = _library()
     fitting = [

@@ -124,14 +124,16 @@ def write_card(
     ]
     for result in results:
         base = before.get((result.benchmark, result.part))
-        before_it = f"{base.score:.3f} ± {base.stderr:.3f}" if base else "—"
-        score = f"{result.score:.3f} ± {result.stderr:.3f}"
+        unit = " nats a token" if result.unit == "nats" else ""
+        before_it = f"{base.score:.3f} ± {base.stderr:.3f}{unit}" if base else "—"
+        score = f"{result.score:.3f} ± {result.stderr:.3f}{unit}"
         lines.append(f"| {result.benchmark} | {result.part} (n={result.n}) | {before_it} | {score} |")
     for claim in claims:
         lines += [
             "",
             f"Paired difference on the {claim.n} report items of {claim.benchmark}: {claim.delta:+.3f} "
-            f"(95 % interval {claim.ci_low:+.3f} to {claim.ci_high:+.3f}).",
+            f"(95 % interval {claim.ci_low:+.3f} to {claim.ci_high:+.3f}"
+            f"{'' if claim.higher_is_better else '; lower is better'}).",
         ]
     if dataset:
         lines += [

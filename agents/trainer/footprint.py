@@ -7,7 +7,8 @@ import time
 import numpy as np
 
 from agents.base_model import BaseModel
-from shared_memory.records import Estimate, Lora, Recipe
+from shared_memory.errors import BadInput
+from shared_memory.records import Estimate, Lora, Recipe, Record
 
 GIB = 1024**3
 CHARACTERS_PER_TOKEN = 3.5
@@ -37,23 +38,76 @@ def training_estimate(
     return Estimate(
         hours=round(tokens * epochs / rate / 3600, 4),
         usd_micro=0,
-        memory_gib=round(training_memory_gib(model, recipe), 2),
+        memory_gib=round(training_memory(model, recipe).peak, 2),
         basis=basis,
     )
 
 
-def training_memory_gib(model: BaseModel, recipe: Recipe) -> float:
-    """Peak memory of one device, in GiB: fp32 weights, trained parts with gradients and AdamW moments, activations.
+class Memory(Record):
+    """What one device holds at the peak of training, in GiB."""
+
+    weights: float
+    """The model's in float32, the adapter's, and those of DPO's reference where that is a model of its own."""
+    gradients: float
+    optimizer: float
+    """AdamW's two moments."""
+    activations: float
+    overhead: float
+    """Python and the libraries."""
+
+    @property
+    def peak(self) -> float:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.overhead
+
+
+def training_memory(model: BaseModel, recipe: Recipe) -> Memory:
+    """Peak memory of one device: four bytes for each weight, gradient and moment, and the activations.
 
     Activations are 34 bytes × hidden size × layers a token [Korthikanti et al. 2022, arXiv 2205.05198, without the
     attention matrix, which SDPA does not keep], for `micro_batch` rows of a quarter of `max_length`, the usual fill.
+    A row of DPO is two sequences.
     """
     config = model.config
     hidden, layers = int(config.get("hidden_size", 1024)), int(config.get("num_hidden_layers", 24))
-    trained = model.parameters if recipe.lora is None else lora_parameters(config, recipe.lora)
-    tokens = recipe.micro_batch * recipe.max_length / 4
-    state = 4 * model.parameters + trained * (16 if recipe.lora else 12)
-    return RUNTIME_GIB + (state + 34 * hidden * layers * tokens) / GIB
+    dpo = recipe.method == "dpo"
+    if recipe.lora is None:
+        trained, held = model.parameters, model.parameters * (2 if dpo else 1)
+    else:
+        trained = lora_parameters(config, recipe.lora)
+        held = model.parameters + trained
+    tokens = recipe.micro_batch * recipe.max_length / 4 * (2 if dpo else 1)
+    return Memory(
+        weights=4 * held / GIB,
+        gradients=4 * trained / GIB,
+        optimizer=8 * trained / GIB,
+        activations=34 * hidden * layers * tokens / GIB,
+        overhead=RUNTIME_GIB,
+    )
+
+
+def dense_parameters(config: dict[str, object]) -> int:
+    """Weights of a Llama-like model, biases aside, from its config.json alone.
+
+    Raises BadInput where the config is of another kind (experts, or sizes under other names).
+    """
+
+    def number(key: str, default: int | None = None) -> int:
+        value = default if config.get(key) is None else config[key]
+        if not isinstance(value, int):
+            raise BadInput(
+                f"config.json has no number `{key}`, so the weights cannot be counted; "
+                "give a folder that holds the safetensors files"
+            )
+        return value
+
+    if any(key in config for key in ("num_experts", "num_local_experts", "n_routed_experts")):
+        raise BadInput("a mixture of experts cannot be counted from its config.json; give a folder with its weights")
+    hidden, heads = number("hidden_size"), number("num_attention_heads")
+    head_size = number("head_dim", hidden // heads)
+    attention = 2 * hidden * head_size * (heads + number("num_key_value_heads", heads))
+    block = attention + 3 * hidden * number("intermediate_size") + 2 * hidden
+    embeddings = number("vocab_size") * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    return embeddings + number("num_hidden_layers") * block + hidden
 
 
 def lora_parameters(config: dict[str, object], lora: Lora) -> int:

@@ -1,42 +1,144 @@
-"""The trainer's rules: which experiment is next, and what is handed over."""
+"""The trainer's rules: which experiments are next, what to do about a crash, and what is handed over."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from agents.brain import Brief, Move, Proposal
-from agents.trainer.proposal import DeliveryProposal, RetryProposal, TrainingProposal
-from shared_memory.records import Experiment
+from agents.trainer.proposal import DebugProposal, DeliveryProposal, Plan, RetryProposal, TrainingProposal
+from shared_memory.records import Experiment, Lora, Recipe
+
+NOT_MATHEMATICS = ("id", "reason", "source", "findings", "train_rows", "micro_batch")
+"""Fields of a recipe that change nothing about what is learned."""
 
 
 def propose(brief: Brief) -> Proposal:
-    """A first experiment from the best recipe, then one more epoch as long as it helps; at the end, the incumbent."""
-    if brief.move is Move.DRAFT:
-        return _draft(brief)
-    if brief.move is Move.DEBUG:
-        return RetryProposal(experiment=brief.experiment, why="it has no trained model yet")
-    if brief.move is Move.DELIVER:
-        adapter = brief.experiments[brief.experiment].adapter
-        return DeliveryProposal(experiment=brief.experiment, merge=adapter and "merged" in brief.goal.output.save)
-    return _one_more_epoch(brief.experiments[brief.experiment])
+    """Drafts from the recipes, best first; then single changes to the best experiment; at the end, the incumbent."""
+    match brief.move:
+        case Move.DRAFT:
+            return _chosen(drafts(brief), brief, "every recipe has been tried")
+        case Move.RETRY:
+            return RetryProposal(experiment=brief.experiment, why="it has no trained model yet")
+        case Move.DEBUG:
+            return _debug(brief.experiments[brief.experiment], brief)
+        case Move.ABLATE:
+            return _chosen(_ablations(brief), brief, "no change of the incumbent is left to take back")
+        case Move.DELIVER:
+            adapter = brief.experiments[brief.experiment].adapter
+            return DeliveryProposal(experiment=brief.experiment, merge=adapter and "merged" in brief.goal.output.save)
+        case _:
+            return _chosen(_improvements(brief), brief, "no single change is left to try")
 
 
-def _draft(brief: Brief) -> TrainingProposal:
-    recipe = next(iter(brief.recipes.values()))
-    adapter = f"LoRA r{recipe.lora.r}" if recipe.lora else "all weights"
-    return TrainingProposal(
-        parent="baseline",
-        change=f"{recipe.method.upper()}, {adapter}, lr {recipe.learning_rate:g}, {recipe.epochs} epoch",
-        why=recipe.reason,
-        recipe=recipe,
-    )
+def _chosen(plans: Iterable[Plan], brief: Brief, otherwise: str) -> TrainingProposal:
+    new = _untried(plans, brief)
+    return TrainingProposal(plans=new, why="" if new else otherwise)
 
 
-def _one_more_epoch(parent: Experiment) -> TrainingProposal:
+def _untried(plans: Iterable[Plan], brief: Brief) -> tuple[Plan, ...]:
+    """The first plans that there is room for and that nobody has tried."""
+    tried = {mathematics(experiment.recipe) for experiment in brief.experiments.values()}
+    new: dict[str, Plan] = {}
+    for plan in plans:
+        if len(new) < brief.room and mathematics(plan.recipe) not in tried:
+            new.setdefault(mathematics(plan.recipe), plan)
+    return tuple(new.values())
+
+
+def mathematics(recipe: Recipe) -> str:
+    """Equal for recipes that train in the same way."""
+    return recipe.model_dump_json(exclude=set(NOT_MATHEMATICS))
+
+
+def drafts(brief: Brief) -> Iterator[Plan]:
+    """One plan for each recipe whose method the data set is laid out for."""
+    methods = {dataset.method for dataset in brief.datasets.values()}
+    for recipe in (recipe for recipe in brief.recipes.values() if recipe.method in methods):
+        adapter = f"LoRA r{recipe.lora.r}" if recipe.lora else "all weights"
+        change = f"{recipe.method.upper()}, {adapter}, lr {recipe.learning_rate:g}, {recipe.epochs} epoch"
+        yield Plan(parent="baseline", change=change, why=recipe.reason, recipe=recipe)
+
+
+def _improvements(brief: Brief) -> Iterator[Plan]:
+    """Single changes to the best experiment, the likeliest to help and the cheapest first."""
+    parent = brief.experiments[brief.experiment]
+    recipe = parent.recipe
+    if brief.incumbent == "baseline":
+        why = "it scored below the base model, and too high a learning rate is the usual way to lose what was known"
+        yield _with(parent, why, learning_rate=_rate(recipe.learning_rate / 3))
+    else:
+        yield _one_more_epoch(parent)
+    yield _with(parent, "the learning rate matters most of all numbers", learning_rate=_rate(2 * recipe.learning_rate))
+    yield _with(parent, "the learning rate matters most of all numbers", learning_rate=_rate(recipe.learning_rate / 2))
+    if recipe.lora is not None:
+        lora = recipe.lora.model_copy(update={"r": 2 * recipe.lora.r, "alpha": 2 * recipe.lora.alpha})
+        yield _with(parent, "an adapter of too low a rank cannot hold what the data teach", lora=lora)
+    if recipe.batch >= 2 and recipe.batch % 2 == 0:
+        smaller = recipe.batch // 2
+        why = "LoRA and small sets do better with small batches, which take more steps"
+        yield _with(parent, why, batch=smaller, micro_batch=min(recipe.micro_batch, smaller))
+
+
+def _one_more_epoch(parent: Experiment) -> Plan:
     """The cheapest single change: the optimizer has seen the data once, and small sets are far from learned by then."""
     epochs = parent.recipe.epochs + 1
-    return TrainingProposal(
+    return Plan(
         parent=parent.id,
         change=f"one more epoch from {parent.id}'s checkpoint ({parent.recipe.epochs} → {epochs})",
         why="the last epoch raised the selection score, so the data are not used up yet",
         recipe=parent.recipe.model_copy(update={"epochs": epochs}),
         continues=True,
     )
+
+
+def _with(parent: Experiment, why: str, **change: object) -> Plan:
+    """The parent with one thing changed, trained from the base model; a micro-batch follows its batch."""
+    field = next(iter(change))
+    recipe = parent.recipe.model_copy(update=change)
+    old, new = (_shown(getattr(entry, field)) for entry in (parent.recipe, recipe))
+    return Plan(
+        parent=parent.id, change=f"{parent.id} with {field.replace('_', ' ')} {old} → {new}", why=why, recipe=recipe
+    )
+
+
+def _ablations(brief: Brief) -> Iterator[Plan]:
+    """The incumbent with one of its changes taken back; only where it stands on two or more."""
+    best = brief.experiments[brief.experiment]
+    first = best
+    while first.parent in brief.experiments:
+        first = brief.experiments[first.parent]
+    changed = [
+        field
+        for field in Recipe.model_fields
+        if field not in NOT_MATHEMATICS and getattr(first.recipe, field) != getattr(best.recipe, field)
+    ]
+    for field in changed if len(changed) >= 2 else ():
+        why = f"how much of the gain is owed to the {field.replace('_', ' ')}?"
+        plan = _with(best, why, **{field: getattr(first.recipe, field)})
+        if plan.recipe.batch % plan.recipe.micro_batch == 0:
+            yield plan
+
+
+def _debug(crashed: Experiment, brief: Brief) -> DebugProposal:
+    """The way out that the diagnosis points to; the brief's limits on how often have been checked by the router."""
+    kind = crashed.diagnosis.kind if crashed.diagnosis else "unknown"
+    recipe = crashed.recipe
+    if kind == "out_of_memory" and recipe.micro_batch > 1:
+        half = next(n for n in range(recipe.micro_batch // 2, 0, -1) if recipe.batch % n == 0)
+        return DebugProposal(experiment=crashed.id, micro_batch=half, why="it ran out of memory")
+    rates = (_rate(recipe.learning_rate / factor) for factor in (3, 10))
+    calmer = [_with(crashed, "its loss diverged", learning_rate=rate) for rate in rates if kind == "diverged"]
+    if plans := _untried(calmer, brief):
+        return DebugProposal(experiment=crashed.id, plan=plans[0], why="its loss diverged")
+    return DebugProposal(experiment=crashed.id, why="the rules know no remedy for this failure")
+
+
+def _rate(value: float) -> float:
+    """A learning rate as a person writes it, in three digits."""
+    return float(f"{value:.3g}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Lora):
+        return f"r{value.r}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -2,43 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agents.base_model import BaseModel
-from agents.brain import Brief
+from agents.brain import Brief, Move
 from agents.jobs.hardware import local_hardware
 from agents.trainer.footprint import CHARACTERS_PER_TOKEN, timeout_seconds, training_estimate
-from agents.trainer.proposal import TrainingProposal
+from agents.trainer.proposal import Plan
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
-from shared_memory.records import REJECTED, DatasetRecord, Experiment, Job, JobSpec, JobState, Purpose, Recipe, Verdict
+from shared_memory.records import (
+    REJECTED,
+    Branch,
+    DatasetRecord,
+    Diagnosis,
+    Experiment,
+    Job,
+    JobSpec,
+    JobState,
+    Purpose,
+    Recipe,
+    Verdict,
+)
 from shared_memory.run_paths import RunPaths
 
 SCRIPT = Path(__file__).parent / "scripts" / "train.py"
 
 
-def plan_experiment(proposal: TrainingProposal, brief: Brief) -> Experiment:
-    """The experiment that a proposal stands for, with the next free id (`e1`, `e2`, …).
+BRANCH_OF = {
+    Move.DRAFT: Branch.DRAFT,
+    Move.DEBUG: Branch.DEBUG,
+    Move.IMPROVE: Branch.IMPROVE,
+    Move.ABLATE: Branch.ABLATE,
+}
 
-    Raises BadInput for a proposal that contradicts itself: an unknown parent, or a batch that cannot be split.
+
+def plan_experiments(plans: Sequence[Plan], brief: Brief) -> list[Experiment]:
+    """The experiments that plans stand for, with the next free ids (`e1`, `e2`, …): as many as there is room for.
+
+    Raises BadInput for a plan that contradicts itself: an unknown parent, or a batch that cannot be split.
     """
-    recipe = proposal.recipe
-    if proposal.parent != "baseline" and proposal.parent not in brief.experiments:
-        raise BadInput(f"there is no experiment {proposal.parent} to start from")
+    first = len(brief.experiments) + 1
+    return [_planned(plan, f"e{number}", brief) for number, plan in enumerate(plans[: brief.room], first)]
+
+
+def _planned(plan: Plan, name: str, brief: Brief) -> Experiment:
+    recipe = plan.recipe
+    if plan.parent != "baseline" and plan.parent not in brief.experiments:
+        raise BadInput(f"there is no experiment {plan.parent} to start from")
     if recipe.batch % recipe.micro_batch:
         raise BadInput(f"a batch of {recipe.batch} cannot be split into micro-batches of {recipe.micro_batch}")
     return Experiment(
-        id=f"e{len(brief.experiments) + 1}",
-        parent=proposal.parent,
-        change=proposal.change,
-        why=proposal.why,
+        id=name,
+        branch=BRANCH_OF[brief.move],
+        parent=plan.parent,
+        change=plan.change,
+        why=plan.why,
         recipe=recipe,
         dataset=next(reversed(list(brief.datasets))),
-        continues=proposal.continues,
+        continues=plan.continues,
         adapter=recipe.lora is not None,
     )
+
+
+def in_less_memory(experiment: Experiment, micro_batch: int) -> Experiment:
+    """The same experiment with fewer rows on the device at once.
+
+    Raises BadInput where that would change the batch behind a weight update, or is no less than before.
+    """
+    recipe = experiment.recipe
+    if micro_batch >= recipe.micro_batch or recipe.batch % micro_batch:
+        raise BadInput(
+            f"a micro-batch of {micro_batch} is no way to save memory: it must divide {recipe.batch} "
+            f"and be less than {recipe.micro_batch}"
+        )
+    smaller = recipe.model_copy(update={"micro_batch": micro_batch})
+    return experiment.model_copy(update={"recipe": smaller, "status": "planned", "verdict": None, "error": ""})
 
 
 def training_job(
@@ -68,6 +110,7 @@ def training_job(
         "adapter": parent.model if parent and experiment.continues else None,
         "data": "data.jsonl",
         "lora": recipe.lora.plain() if recipe.lora else None,
+        "beta": recipe.beta,
         "learning_rate": recipe.learning_rate,
         "epochs": epochs,
         "batch": recipe.batch,
@@ -123,17 +166,37 @@ def as_approved(experiment: Experiment, config: dict[str, Any]) -> Experiment:
     return experiment.model_copy(update={"recipe": recipe, "change": f"{experiment.change}; edited: {words}"})
 
 
+def stop_training(experiment: Experiment, job: Job) -> Experiment:
+    """What becomes of an experiment whose run was stopped: it is still to be done, should the run go on."""
+    jobs = tuple(dict.fromkeys([*experiment.jobs, job.key] if job.key else experiment.jobs))
+    return experiment.model_copy(update={"status": "planned", "error": job.error, "jobs": jobs})
+
+
 def finish_training(experiment: Experiment, job: Job) -> Experiment:
     """What became of an experiment: trained, or crashed with the cause."""
-    keys = [*experiment.jobs, job.key] if job.key else experiment.jobs
-    jobs = tuple(dict.fromkeys(keys))
+    jobs = tuple(dict.fromkeys([*experiment.jobs, job.key] if job.key else experiment.jobs))
     if job.state is not JobState.SUCCEEDED:
-        verdict = Verdict.DISCARD if job.error.startswith(REJECTED) else Verdict.CRASH
-        return experiment.model_copy(update={"status": "crashed", "verdict": verdict, "error": job.error, "jobs": jobs})
+        rejected = job.error.startswith(REJECTED)
+        end = {"verdict": Verdict.DISCARD} if rejected else {"verdict": Verdict.CRASH, "diagnosis": diagnose(job.error)}
+        return experiment.model_copy(update={"status": "crashed", "error": job.error, "jobs": jobs, **end})
     model = Path(job.folder) / str(job.result["model"])
     return experiment.model_copy(
         update={"status": "trained", "model": str(model), "train": job.result, "jobs": jobs, "error": ""}
     )
+
+
+_SIGNS: tuple[tuple[Literal["out_of_memory", "diverged", "timed_out"], str], ...] = (
+    ("out_of_memory", r"out of memory|OutOfMemoryError|MemoryError|CUBLAS_STATUS_ALLOC_FAILED"),
+    ("diverged", r"loss is (?:nan|inf)|FloatingPointError|non-finite"),
+    ("timed_out", r"timed out after"),
+)
+"""Kind of failure → the words that tell it, the surest first."""
+
+
+def diagnose(error: str) -> Diagnosis:
+    """What a job's last words say about its failure."""
+    kinds = (kind for kind, words in _SIGNS if re.search(words, error, re.IGNORECASE))
+    return Diagnosis(kind=next(kinds, "unknown"), evidence=error)
 
 
 def measured_rate(experiments: Iterable[Experiment]) -> float | None:

@@ -41,12 +41,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Node:
-    """A branch of the tree of experiments."""
+    """An experiment in the tree."""
 
     title: str
-    text: str
-    mark: str = ""
-    """One word beside the title: the verdict."""
+    branch: str
+    """Why it was grown: draft, debug, improve or ablate."""
+    mark: str
+    """One word for what became of it: the verdict."""
+    score: str
+    change: str
+    lines: tuple[str, ...] = ()
+    """Why it was tried, and what else there is to say."""
     children: tuple[Node, ...] = ()
 
 

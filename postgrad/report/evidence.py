@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from postgrad.answer import BASELINE
 from shared_memory.budget import Budget, Spend
 from shared_memory.database import Database
-from shared_memory.goal import Goal
+from shared_memory.goal import BenchmarkGoal, Goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Action, Ledger
 from shared_memory.records import (
@@ -22,12 +23,33 @@ from shared_memory.records import (
     Experiment,
     Finding,
     Job,
+    JobSpec,
     Part,
+    Purpose,
     Recipe,
 )
 from shared_memory.run_paths import RunPaths
 from shared_memory.runs import RunRow, Runs
 from shared_memory.settings import Settings
+
+ROLE_OF = {
+    Purpose.GENERATION: "data_engineer",
+    Purpose.TRAINING: "trainer",
+    Purpose.MERGE: "trainer",
+    Purpose.EVALUATION: "evaluator",
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one role has spent."""
+
+    role: str
+    usd_micro: int
+    seconds: float
+    """In jobs."""
+    jobs: int
+    llm_tokens: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +57,12 @@ class Evidence:
     """The records of one run; dicts are by id, in order of first appearance."""
 
     row: RunRow
+    asked: Goal
+    """The goal as the person wrote it."""
     goal: Goal
+    """The same, measured on the rows that were held out where it names no benchmark itself."""
+    held_out: tuple[str, ...]
+    """Ids of those rows."""
     paths: RunPaths
     base_model: dict[str, Any]
     """What the intake found out about it: name, folder, revision, parameters; empty before that."""
@@ -50,12 +77,46 @@ class Evidence:
     decisions: tuple[Decision, ...]
     actions: tuple[Action, ...]
     spend: Spend
+    tokens: dict[str, int]
+    """Role → tokens of language models."""
+    stand_ins: tuple[dict[str, str], ...]
+    """Where the playbook stood in for a language model: `{"role", "reason"}`."""
+    pinned: dict[str, dict[str, Any]]
+    """Job key → `{"spec", "packages"}`: the job as it was submitted, and the versions beside it."""
+    reproduction: dict[str, Any]
+    """Of a run that does another's champion again: `{"of", …}` and, at its end, what came of it; else empty."""
+    reproduced: dict[str, dict[str, Any]]
+    """Id of a run that did this one's champion again → what came of it."""
     saved: dict[str, Any]
     """The note on the champion, `{"experiment", "model"}`; empty while none is saved."""
     integrity: dict[str, Any]
 
     def result(self, experiment: str, benchmark: str, part: Part) -> EvalResult | None:
         return self.results.get(f"{experiment}/{benchmark}/{part}")
+
+    def selection_result(self, experiment: str) -> EvalResult | None:
+        """The score that steered the search."""
+        return self.result(experiment, self.goal.primary.id, Part.SELECTION) if self.goal.benchmark else None
+
+    def spec_of(self, job: Job) -> JobSpec | None:
+        """The job as it was submitted; None where it was not recorded."""
+        pinned = self.pinned.get(job.key)
+        return JobSpec.model_validate(pinned["spec"]) if pinned else None
+
+    def by_role(self) -> list[Share]:
+        """Dollars, time in jobs, jobs and tokens, by role in order of first appearance."""
+        jobs = list(self.jobs.values())
+        names = dict.fromkeys((*(ROLE_OF[job.purpose] for job in jobs), *self.spend.by_role, *self.tokens))
+        return [
+            Share(
+                role=name,
+                usd_micro=self.spend.by_role.get(name, 0),
+                seconds=sum(job.seconds for job in jobs if ROLE_OF[job.purpose] == name),
+                jobs=sum(ROLE_OF[job.purpose] == name for job in jobs),
+                llm_tokens=self.tokens.get(name, 0),
+            )
+            for name in names
+        ]
 
     @property
     def champion(self) -> str:
@@ -65,13 +126,11 @@ class Evidence:
         """
         if self.saved:
             return str(self.saved["experiment"])
-        if not self.goal.benchmark:
-            return ""
-        baseline = self.result(BASELINE, self.goal.primary.id, Part.SELECTION)
+        baseline = self.selection_result(BASELINE)
         if baseline is None:
             return ""
-        rivals = (self.result(name, self.goal.primary.id, Part.SELECTION) for name in self.experiments)
-        return "" if any(rival and rival.score > baseline.score for rival in rivals) else BASELINE
+        rivals = (self.selection_result(name) for name in self.experiments)
+        return "" if any(rival and rival.metric.better_than(baseline.metric) for rival in rivals) else BASELINE
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
@@ -90,12 +149,15 @@ class Evidence:
 def gather(settings: Settings, db: Database, run_id: str) -> Evidence:
     """Read a run; `run_id` as `Runs.get` takes it, which raises BadInput for an unknown one."""
     row = Runs(db).get(run_id)
-    goal = Goal.model_validate(row.goal)
-    journal, ledger = Journal(db, row.run_id), Ledger(db, row.run_id)
+    asked = Goal.model_validate(row.goal)
+    journal, ledger, budget = Journal(db, row.run_id), Ledger(db, row.run_id), Budget(db, row.run_id, asked.limits)
     integrity = journal.notes("integrity")
+    held_out = journal.notes("held_out").get("held_out", {})
     return Evidence(
         row=row,
-        goal=goal,
+        asked=asked,
+        goal=measured(asked, held_out),
+        held_out=tuple(held_out.get("rows", ())),
         paths=settings.run_paths(row.run_id),
         base_model=journal.notes("base_model").get("base_model", {}),
         findings=journal.all(Finding),
@@ -107,10 +169,21 @@ def gather(settings: Settings, db: Database, run_id: str) -> Evidence:
         jobs=journal.all(Job),
         decisions=ledger.decisions(),
         actions=ledger.actions(),
-        spend=Budget(db, row.run_id, goal.limits).spent(),
+        spend=budget.spent(),
+        tokens=budget.tokens_by_role(),
+        stand_ins=tuple(journal.notes("stand_in").values()),
+        pinned=journal.notes("pinned"),
+        reproduction=journal.notes("reproduction").get("reproduction", {}),
+        reproduced=journal.notes("reproduced"),
         saved=journal.notes("champion").get("champion", {}),
         integrity=integrity.get("integrity", integrity),
     )
+
+
+def measured(asked: Goal, held_out: Mapping[str, Any]) -> Goal:
+    """The goal with the benchmarks that its held-out rows make, where it names none; `held_out` is their note."""
+    entries = tuple(BenchmarkGoal.model_validate(plain) for plain in held_out.get("benchmarks", ()))
+    return asked.model_copy(update={"benchmark": entries}) if entries and not asked.benchmark else asked
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -126,3 +199,12 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(value, dict):
             yield value
+
+
+def item_scores(result: EvalResult) -> dict[str, float]:
+    """Item → score of a result, the mean where an item was asked several times; empty where the records are gone."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for row in read_lines(Path(result.items)):
+        if row.get("part") == result.part and "id" in row and "score" in row:
+            scores[str(row["id"])].append(float(row["score"]))
+    return {item: sum(values) / len(values) for item, values in scores.items()}

@@ -11,7 +11,7 @@ from agents.evaluator.statistics import summarise
 from postgrad.answer import BASELINE
 from postgrad.report.blocks import Block, Grid, Paragraph, Section
 from postgrad.report.evidence import Evidence, read_lines
-from postgrad.units import NONE, percent, plus_minus, signed
+from postgrad.units import NONE, percent, plus_minus, scored, signed
 from shared_memory.records import EvalResult, Part
 
 
@@ -34,7 +34,7 @@ def unseen_families(report: Iterable[EvalResult], selection: Iterable[EvalResult
 
 
 def share_of(result: EvalResult, families: frozenset[str]) -> Share | None:
-    """The score of a result on the items of some families; None where it has none of them."""
+    """The score of a result on the items of some families, in its unit; None where it has none of them."""
     chosen = {name: entry for name, entry in result.categories.items() if name in families}
     n = sum(entry.n for entry in chosen.values())
     if not n:
@@ -74,7 +74,7 @@ def families(evidence: Evidence) -> Section | None:
         models = list(dict.fromkeys((BASELINE, evidence.champion or BASELINE)))
         report = {model: found for model in models if (found := evidence.result(model, name, Part.REPORT))}
         selection = [found for model in models if (found := evidence.result(model, name, Part.SELECTION))]
-        if not report or not selection:
+        if not report or not selection or not any(name for result in report.values() for name in result.categories):
             continue
         unseen = unseen_families(report.values(), selection)
         blocks += [*_seen_and_unseen(name, report, unseen), _by_family(name, report, unseen)]
@@ -92,7 +92,7 @@ def _seen_and_unseen(name: str, report: dict[str, EvalResult], unseen: frozenset
         for model, result in report.items():
             share = share_of(result, chosen)
             if share is not None:
-                rows.append((label, model, *_share_cells(share)))
+                rows.append((label, model, *_share_cells(share, result.unit)))
     names = ", ".join(sorted(unseen))
     return [
         Paragraph(
@@ -110,21 +110,21 @@ def _seen_and_unseen(name: str, report: dict[str, EvalResult], unseen: frozenset
     ]
 
 
-def _share_cells(share: Share) -> tuple[str, str, str, str]:
-    score = percent(share.score) if share.stderr is None else plus_minus(share.score, share.stderr)
+def _share_cells(share: Share, unit: str) -> tuple[str, str, str, str]:
+    score = scored(share.score, unit) if share.stderr is None else plus_minus(share.score, share.stderr, unit)
     rates = [NONE if rate is None else percent(rate) for rate in (share.answered, share.given_answered)]
     return score, str(share.n), rates[0], rates[1]
 
 
 def _by_family(name: str, report: dict[str, EvalResult], unseen: frozenset[str]) -> Grid:
-    rows = []
+    rows, unit = [], next(iter(report.values())).unit
     for family in sorted(
         {family for result in report.values() for family in result.categories}, key=lambda f: (f in unseen, f)
     ):
         entries = [result.categories.get(family) for result in report.values()]
-        cells = [percent(entry.score) if entry else NONE for entry in entries]
+        cells = [scored(entry.score, unit) if entry else NONE for entry in entries]
         known = [entry for entry in entries if entry]
-        change = signed(known[1].score - known[0].score) if len(known) == 2 else NONE
+        change = signed(known[1].score - known[0].score, unit) if len(known) == 2 else NONE
         rows.append(
             (
                 family,
@@ -134,5 +134,11 @@ def _by_family(name: str, report: dict[str, EvalResult], unseen: frozenset[str])
                 *([change] if len(report) == 2 else []),
             )
         )
-    head = ("family", "in selection", "n", *report, *(["points"] if len(report) == 2 else []))
+    head = (
+        "family",
+        "in selection",
+        "n",
+        *report,
+        *(["nats" if unit == "nats" else "points"] if len(report) == 2 else []),
+    )
     return Grid(f"{name}, report items, by family", head, tuple(rows), tuple(range(2, len(head))))

@@ -32,12 +32,13 @@ Z95 = 1.959964
 
 @dataclass(frozen=True)
 class Bar:
-    """A score with its standard error, both fractions of 1; `group` is the part it was measured on."""
+    """A score with its standard error; `group` is the part it was measured on."""
 
     label: str
     score: float
     stderr: float
     group: str
+    unit: str = "fraction"
 
 
 def loss_plot(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
@@ -57,20 +58,22 @@ def loss_plot(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
 
 
 def score_plot(bars: Sequence[Bar]) -> str:
-    """SVG of scores with 95 % intervals, one row each, from the top."""
+    """SVG of scores of one unit with 95 % intervals, one row each, from the top."""
     figure, axes = _figure(height=0.9 + 0.36 * len(bars))
     groups = list(dict.fromkeys(bar.group for bar in bars))
+    nats = bars[0].unit == "nats"
+    scale, most, places = (1, math.inf, 3) if nats else (100, 1.0, 1)
     for row, bar in enumerate(bars):
         half = Z95 * bar.stderr
-        low, high = max(0.0, bar.score - half), min(1.0, bar.score + half)
+        low, high = max(0.0, bar.score - half), min(most, bar.score + half)
         colour = LINES[groups.index(bar.group) % len(LINES)]
-        axes.plot([100 * low, 100 * high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
+        axes.plot([scale * low, scale * high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
         marker = "os^D"[groups.index(bar.group) % 4]
-        axes.plot([100 * bar.score], [row], marker=marker, markersize=7, color=colour, linestyle="none")
+        axes.plot([scale * bar.score], [row], marker=marker, markersize=7, color=colour, linestyle="none")
         # above its point, where it meets neither the frame nor another interval
         axes.annotate(
-            f"{100 * bar.score:.1f}",
-            (100 * bar.score, row),
+            f"{scale * bar.score:.{places}f}",
+            (scale * bar.score, row),
             xytext=(0, 6),
             textcoords="offset points",
             ha="center",
@@ -80,8 +83,12 @@ def score_plot(bars: Sequence[Bar]) -> str:
         )
     axes.set_yticks(range(len(bars)), [f"{bar.label}, {bar.group}" for bar in bars])
     axes.set_ylim(len(bars) - 0.5, -0.8)
-    axes.set_xlim(-2, 102)
-    axes.set_xlabel("score, % (bars: 95 % interval)")
+    if nats:
+        axes.margins(x=0.12)
+        axes.set_xlabel("nats a token, lower is better (bars: 95 % interval)")
+    else:
+        axes.set_xlim(-2, 102)
+        axes.set_xlabel("score, % (bars: 95 % interval)")
     axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     return _svg(figure, "score")
 

@@ -1,34 +1,55 @@
-"""The sections of a report that say what came out: question, scores, families, experiments."""
+"""The sections of a report that say what was asked and what came out: question, scores, what is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from postgrad.answer import BASELINE
-from postgrad.report.blocks import Block, Bullets, Facts, Grid, Node, Paragraph, Plot, Section, Tree
+from postgrad.report.blocks import Block, Facts, Grid, Paragraph, Plot, Section
 from postgrad.report.evidence import Evidence, read_lines
-from postgrad.report.plots import Bar, finite, loss_plot, score_plot
-from postgrad.units import NONE, dollars, duration, p_value, percent, plus_minus, signed
-from shared_memory.records import Experiment, Job, JobState, Part, Purpose
+from postgrad.report.plots import Bar, score_plot
+from postgrad.units import NONE, difference, dollars, p_value, percent, plus_minus, signed
+from shared_memory.goal import BenchmarkGoal
+from shared_memory.records import ComparisonResult, EvalResult, Part
+
+MEASURES = {
+    "loss": "the loss on those rows: how many nats a token the model needs for the reference answers; lower is better.",
+    "preference": "the share of those pairs of which the model finds the chosen reply the likelier one.",
+}
+"""Metric of held-out rows → what success is the paired difference of."""
+
+PROVES = {
+    "loss": "A gain shows that the model has learned to answer as these data do, on rows that it has never seen. "
+    "It does not show that its answers are right or useful beyond that, nor anything about rows from elsewhere: "
+    "a benchmark of the task itself, as a [[benchmark]] in the goal, would.",
+    "preference": "A gain shows that the model has learned what was preferred in these data, on pairs that it has "
+    "never seen. It does not show that it writes better replies: none was generated. "
+    "A benchmark of the task itself, as a [[benchmark]] in the goal, would.",
+}
+"""Metric of held-out rows → what a gain on them does and does not prove."""
+
+ASKED = (
+    "“Answered” is the share of items with an answer in the asked form, "
+    "“given answered” the accuracy on those, “truncated” the share whose output met the token limit."
+)
+LIKELIHOOD = (
+    "Nats a token are the mean negative log-likelihood of the reference answers, by item: "
+    "0.1 nats fewer make every token of them about 1.1 times as likely. Nothing was generated for this score."
+)
 
 
 def question(evidence: Evidence) -> Section:
-    """What was asked for, and within which limits."""
+    """What was asked for, how success is measured, and within which limits."""
     goal, limits = evidence.goal, evidence.goal.limits
     model = goal.base_model or NONE
     if evidence.base_model.get("parameters"):
         model += f" ({_count(evidence.base_model['parameters'])} parameters)"
     revision = evidence.base_model.get("revision") or goal.revision
-    targets = [
-        f"{entry.id}{f' (target {percent(entry.target)})' if entry.target is not None else ''}"
-        for entry in goal.benchmark
-    ]
     rows = [
         ("Base model", model),
         ("Revision", revision or "none: a folder"),
-        ("Benchmark", ", ".join(targets) or NONE),
-        ("Method", goal.method),
+        ("Benchmark", ", ".join(map(_benchmark, goal.benchmark)) or NONE),
+        ("Method", _method(evidence)),
         ("Given data", ", ".join(goal.data.train) or "none"),
         (
             "Limits",
@@ -36,9 +57,52 @@ def question(evidence: Evidence) -> Section:
             f"{limits.llm_tokens:,} LLM tokens",
         ),
     ]
+    if minds := _minds(evidence):
+        rows.append(("Brain", minds))
     if limits.deadline is not None:
         rows.append(("Deadline", limits.deadline.isoformat()))
-    return Section("question", "The question", (Paragraph(goal.text), Facts(tuple(rows))))
+    if goal.run.parallel > 1:
+        rows.append(("Side by side", f"up to {goal.run.parallel} experiments, once a first one has worked"))
+    return Section("question", "The question", (Paragraph(goal.text), *_hold_out(evidence), Facts(tuple(rows))))
+
+
+def _hold_out(evidence: Evidence) -> Iterator[Block]:
+    """Where the goal names no benchmark: what it was measured on instead, and what that proves."""
+    if not evidence.held_out:
+        return
+    step = next((s for d in evidence.datasets.values() for s in d.steps if s.name == "hold_out"), None)
+    rows = f"{len(evidence.held_out)}{f' of {step.rows_in:,}' if step else ''} rows"
+    metric = evidence.goal.primary.metric
+    exact = any(entry.metric == "exact" for entry in evidence.goal.benchmark)
+    words = " Those with a short answer are compared word for word, too (holdout_exact)." if exact else ""
+    yield Paragraph(
+        f"The goal names no benchmark, so {rows} were held out of training before anything else "
+        f"(near-duplicates kept together); success is the paired difference of {MEASURES[metric]}{words}"
+    )
+    yield Paragraph(PROVES[metric])
+
+
+def _benchmark(entry: BenchmarkGoal) -> str:
+    notes: list[str] = [entry.metric] if entry.metric != "auto" else []
+    notes += [f"target {percent(entry.target)}"] if entry.target is not None else []
+    return f"{entry.id} ({', '.join(notes)})" if notes else entry.id
+
+
+def _method(evidence: Evidence) -> str:
+    trained = dict.fromkeys(experiment.recipe.method for experiment in evidence.experiments.values())
+    asked = evidence.goal.method
+    return f"auto: {' and '.join(trained)} was chosen" if asked == "auto" and trained else asked
+
+
+def _minds(evidence: Evidence) -> str:
+    """Who has proposed: the built-in playbook, or which model in which role; empty where nobody has."""
+    by: dict[str, dict[str, None]] = {}
+    for event in read_lines(evidence.paths.events):
+        if event.get("kind") == "proposal":
+            by.setdefault(str(event.get("role", "")).replace("_", " "), {})[str(event.get("by", ""))] = None
+    if all(list(names) == ["playbook"] for names in by.values()):
+        return "the built-in playbook" if by else ""
+    return "; ".join(f"{role}: {' and '.join(names)}" for role, names in by.items())
 
 
 def scores(evidence: Evidence) -> Section:
@@ -48,60 +112,65 @@ def scores(evidence: Evidence) -> Section:
         blocks.append(_score_grid(evidence, name))
         claim = evidence.comparisons.get(name)
         if claim is not None:
-            blocks.append(
-                Paragraph(
-                    f"Paired difference of {claim.experiment} and the base model "
-                    f"on the same {claim.n} report items of {name}: "
-                    f"{signed(claim.delta)} points, 95 % interval {signed(claim.ci_low)} to {signed(claim.ci_high)}, "
-                    f"{p_value(claim.p_value)}. "
-                    + (
-                        "The interval lies above 0."
-                        if claim.win
-                        else "The interval does not lie above 0: this proves no gain."
-                    )
-                )
-            )
+            blocks.append(_claim(claim, name))
     if not blocks:
         return Section("scores", "Baseline against champion", (Paragraph("Nothing has been scored."),))
     bars = list(_bars(evidence))
     if bars:
-        alt = "; ".join(f"{bar.label} on {bar.group}: {percent(bar.score)} ± {100 * bar.stderr:.1f}" for bar in bars)
+        alt = "; ".join(f"{bar.label} on {bar.group}: {plus_minus(bar.score, bar.stderr, bar.unit)}" for bar in bars)
+        lower = " Lower is better." if bars[0].unit == "nats" else ""
         caption = (
             f"Scores on {evidence.benchmarks[0]} with 95 % intervals. "
-            "The selection items steered the search; the report items only report."
+            f"The selection items steered the search; the report items only report.{lower}"
         )
         blocks.append(Plot("score", caption, alt, score_plot(bars)))
-    blocks.append(
-        Paragraph(
-            "± is one standard error. “Answered” is the share of items with an answer in the asked form, "
-            "“given answered” the accuracy on those, “truncated” the share whose output met the token limit."
-        )
-    )
+    units = {result.unit for result in evidence.results.values()}
+    notes = [text for unit, text in (("fraction", ASKED), ("nats", LIKELIHOOD)) if unit in units]
+    blocks.append(Paragraph(" ".join(["± is one standard error.", *notes])))
     return Section("scores", "Baseline against champion", tuple(blocks))
 
 
+def _claim(claim: ComparisonResult, name: str) -> Paragraph:
+    delta = difference(claim.delta, claim.unit)
+    low, high = signed(claim.ci_low, claim.unit), signed(claim.ci_high, claim.unit)
+    side, other = ("above", "") if claim.higher_is_better else ("below", "; lower is better")
+    verdict = (
+        f"The interval lies {side} 0." if claim.win else f"The interval does not lie {side} 0: this proves no gain."
+    )
+    return Paragraph(
+        f"Paired difference of {claim.experiment} and the base model on the same {claim.n} report items of {name}: "
+        f"{delta}, 95 % interval {low} to {high}, {p_value(claim.p_value)}{other}. {verdict}"
+    )
+
+
 def _score_grid(evidence: Evidence, benchmark: str) -> Grid:
-    rows = []
-    for part in (Part.REPORT, Part.SELECTION):
-        for model in dict.fromkeys((BASELINE, evidence.champion or BASELINE)):
-            result = evidence.result(model, benchmark, part)
-            if result is not None:
-                given = percent(result.accuracy_given_answered) if result.answered else NONE
-                rows.append(
-                    (
-                        model,
-                        part.value,
-                        plus_minus(result.score, result.stderr),
-                        str(result.n),
-                        percent(result.answered),
-                        given,
-                        percent(result.truncated),
-                        str(result.epochs),
-                    )
-                )
-    head = ("model", "items", "score", "n", "answered", "given answered", "truncated", "K")
-    return Grid(
-        f"{benchmark}: scores by part (K: answers sampled per item)", head, tuple(rows), tuple(range(2, len(head)))
+    """Where likelihoods are measured there is no answer, so none can be cut short or in another form."""
+    found = [
+        result
+        for part in (Part.REPORT, Part.SELECTION)
+        for model in dict.fromkeys((BASELINE, evidence.champion or BASELINE))
+        if (result := evidence.result(model, benchmark, part))
+    ]
+    head = ["model", "items", "score", "n", "answered", "given answered", "truncated", "K"]
+    caption = f"{benchmark}: scores by part (K: answers sampled per item)"
+    if found and found[0].unit == "nats":
+        head, caption = ["model", "items", "loss", "n"], f"{benchmark}: nats a token by part; lower is better"
+    elif any(entry.id == benchmark and entry.metric == "preference" for entry in evidence.goal.benchmark):
+        head, caption = head[:4], f"{benchmark}: share of the pairs in which the chosen reply is the likelier one"
+    rows = tuple(_score_row(result)[: len(head)] for result in found)
+    return Grid(caption, tuple(head), rows, tuple(range(2, len(head))))
+
+
+def _score_row(result: EvalResult) -> tuple[str, ...]:
+    return (
+        result.experiment,
+        result.part.value,
+        plus_minus(result.score, result.stderr, result.unit),
+        str(result.n),
+        percent(result.answered),
+        percent(result.accuracy_given_answered) if result.answered else NONE,
+        percent(result.truncated),
+        str(result.epochs),
     )
 
 
@@ -111,81 +180,7 @@ def _bars(evidence: Evidence) -> Iterator[Bar]:
         for model in (BASELINE, *evidence.experiments):
             result = evidence.result(model, name, part)
             if result is not None:
-                yield Bar(model, result.score, result.stderr, part.value)
-
-
-def experiments(evidence: Evidence) -> Section:
-    """The tree of experiments with what each measured, and the loss curves."""
-    if not evidence.experiments:
-        return Section("experiments", "Experiments", (Paragraph("No experiment was run."),))
-    blocks: list[Block] = [Tree(_children(evidence, BASELINE)), _experiment_grid(evidence)]
-    curves = {
-        name: curve for name, experiment in evidence.experiments.items() if (curve := _loss_curve(evidence, experiment))
-    }
-    if curves:
-        ends = "; ".join(
-            f"{name} from {points[0][1]:.3f} to {points[-1][1]:.3f} in {points[-1][0]:g} steps"
-            for name, points in curves.items()
-        )
-        blocks.append(Plot("loss", "Training loss of each experiment.", f"Training loss: {ends}", loss_plot(curves)))
-    missing = [name for name in evidence.experiments if name not in curves]
-    if missing:
-        blocks.append(Paragraph(f"No loss curve was recorded for {', '.join(missing)}."))
-    return Section("experiments", "Experiments", tuple(blocks))
-
-
-def _children(evidence: Evidence, parent: str) -> tuple[Node, ...]:
-    known = {BASELINE, *evidence.experiments}
-    return tuple(
-        Node(
-            title=f"{experiment.id}: {experiment.change}",
-            text=experiment.why,
-            mark=("champion" if name == evidence.champion else "") or experiment.verdict or experiment.status,
-            children=_children(evidence, name),
-        )
-        for name, experiment in evidence.experiments.items()
-        if experiment.parent == parent or (parent == BASELINE and experiment.parent not in known)
-    )
-
-
-def _experiment_grid(evidence: Evidence) -> Grid:
-    rows = []
-    for name, experiment in evidence.experiments.items():
-        result = evidence.result(name, evidence.benchmarks[0], Part.SELECTION) if evidence.benchmarks else None
-        train = experiment.train
-        rows.append(
-            (
-                name,
-                experiment.verdict or experiment.status,
-                plus_minus(result.score, result.stderr) if result else NONE,
-                _number(train.get("train_loss"), ".3f"),
-                _number(train.get("tokens_per_second"), ",.0f"),
-                _number(train.get("peak_memory_gib"), ".2f"),
-                duration(train["seconds"]) if "seconds" in train else NONE,
-            )
-        )
-    head = ("experiment", "verdict", "selection score", "training loss", "tokens/s", "peak GiB", "training time")
-    return Grid("What each experiment measured", head, tuple(rows), (2, 3, 4, 5, 6))
-
-
-def _loss_curve(evidence: Evidence, experiment: Experiment) -> list[tuple[float, float]]:
-    """(step, loss) from the latest training job of an experiment that logged any."""
-    for job in reversed(_training_jobs(evidence, experiment)):
-        folder = Path(job.folder) if job.folder else evidence.paths.job(job.key)
-        points = [
-            (float(line["step"]), float(line["loss"]))
-            for line in read_lines(folder / "out" / "metrics.jsonl")
-            if isinstance(line.get("step"), int | float) and isinstance(line.get("loss"), int | float)
-        ]
-        if finite(points):
-            return finite(points)
-    return []
-
-
-def _training_jobs(evidence: Evidence, experiment: Experiment) -> list[Job]:
-    return [
-        job for job in evidence.jobs.values() if job.purpose is Purpose.TRAINING and job.experiment == experiment.id
-    ]
+                yield Bar(model, result.score, result.stderr, part.value, result.unit)
 
 
 def missing(evidence: Evidence) -> tuple[str, ...]:
@@ -193,16 +188,8 @@ def missing(evidence: Evidence) -> tuple[str, ...]:
     lacks = []
     if not evidence.benchmarks:
         lacks.append("The base model was not scored.")
-    if not evidence.recipes:
-        lacks.append("No recipe was chosen.")
-    if not evidence.datasets:
-        lacks.append("No training data was made.")
-    if evidence.datasets and not evidence.experiments:
-        lacks.append("No experiment was planned.")
-    stuck = {"planned": "planned but not trained", "trained": "trained but not scored"}
-    lacks += [f"{e.id} was {stuck[e.status]}." for e in evidence.experiments.values() if e.status in stuck]
-    if evidence.benchmarks and not evidence.champion:
-        lacks.append("No champion was saved.")
+    if evidence.goal.limits.experiments and not evidence.reproduction:
+        lacks += _missing_of_the_search(evidence)
     unfinished = [f"{action.purpose.value} of {action.experiment}" for action in evidence.actions if action.job is None]
     if unfinished:
         lacks.append(f"Not finished when this was written: {', '.join(unfinished)}.")
@@ -211,20 +198,17 @@ def missing(evidence: Evidence) -> tuple[str, ...]:
     return tuple(lacks)
 
 
-def failures(evidence: Evidence) -> Section:
-    """Everything that went wrong, the run's own end included."""
-    lines = [f"The run: {evidence.row.error}"] if evidence.row.error else []
-    for job in evidence.jobs.values():
-        if job.state.terminal and (job.state is not JobState.SUCCEEDED or job.error):
-            cause = job.error or "no cause was recorded"
-            lines.append(f"{job.purpose.value} of {job.experiment}, attempt {job.attempt}, {job.state.value}: {cause}")
-    lines += [f"Experiment {e.id}: {e.error}" for e in evidence.experiments.values() if e.error]
-    blocks: tuple[Block, ...] = (Bullets(tuple(dict.fromkeys(lines))),) if lines else (Paragraph("None."),)
-    return Section("failures", "Failures and errors", blocks)
-
-
-def _number(value: object, form: str) -> str:
-    return format(value, form) if isinstance(value, int | float) else NONE
+def _missing_of_the_search(evidence: Evidence) -> Iterator[str]:
+    if not evidence.recipes:
+        yield "No recipe was chosen."
+    if not evidence.datasets:
+        yield "No training data was made."
+    if evidence.datasets and not evidence.experiments:
+        yield "No experiment was planned."
+    stuck = {"planned": "planned but not trained", "trained": "trained but not scored"}
+    yield from (f"{e.id} was {stuck[e.status]}." for e in evidence.experiments.values() if e.status in stuck)
+    if evidence.benchmarks and not evidence.champion:
+        yield "No champion was saved."
 
 
 def _count(number: int) -> str:

@@ -12,14 +12,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from postgrad.answer import ENDED_EARLY, answer, claim_of, improved
-from postgrad.report import families, provenance, sections
+from postgrad.answer import ENDED_EARLY, answer, claim_of, improved, interval_of
+from postgrad.report import accounts, families, provenance, sections
 from postgrad.report.evidence import Evidence, gather
+from postgrad.report.failures import failures
+from postgrad.report.tree import experiments
 from postgrad.summary import summary_of
-from postgrad.units import dollars, duration, one_line, p_value, percent, printable, signed
+from postgrad.units import difference, dollars, duration, one_line, printable, scored
 from shared_memory.database import Database
+from shared_memory.goal import Goal
 from shared_memory.records import MICRO_USD, Record
-from shared_memory.redaction import redact_plain
+from shared_memory.redaction import redact, redact_plain
 from shared_memory.run_paths import write_atomically
 from shared_memory.settings import Settings
 
@@ -28,11 +31,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 TITLE_LENGTH = 160
 """Characters of the goal's text that fit a heading; the section on the question has all of it."""
 
+NATS = " nats a token"
+
 _LINK = re.compile(r"(?P<url>https?://[^\s<>\"']*[^\s<>\"'.,;:)\]])|\barXiv[ :](?P<paper>\d{4}\.\d{4,5})")
 
 
 def write_report(settings: Settings, db: Database, run_id: str) -> Path:
     """Write report.html, report.md and report.json into the run's folder, and return the HTML's path.
+
+    The goal goes there too, as a file that `postgrad run` takes.
 
     It works for a run that failed or has only begun: the report then says what is missing.
 
@@ -43,6 +50,7 @@ def write_report(settings: Settings, db: Database, run_id: str) -> Path:
     page = redact_plain(_page(evidence, summary))
     data = redact_plain(_data(evidence, summary))
     evidence.paths.root.mkdir(parents=True, exist_ok=True)
+    write_atomically(evidence.paths.goal, redact(as_toml(evidence.asked)).encode())
     write_atomically(evidence.paths.report_md, _markdown().get_template("report.md.j2").render(page=page).encode())
     write_atomically(evidence.paths.report_json, json.dumps(data, indent=2, ensure_ascii=False).encode())
     write_atomically(evidence.paths.report_html, _html().get_template("report.html.j2").render(page=page).encode())
@@ -54,35 +62,52 @@ def _page(evidence: Evidence, summary: Mapping[str, Any]) -> dict[str, Any]:
     row = evidence.row
     status = row.status.value
     text = one_line(evidence.goal.text)
-    ended = f", ended {provenance.moment(row.ended)}" if row.ended else ""
+    ended = f", ended {accounts.moment(row.ended)}" if row.ended else ""
     all_sections = (
+        provenance.reproduction(evidence),
         sections.question(evidence),
         sections.scores(evidence),
         families.families(evidence),
-        sections.experiments(evidence),
+        experiments(evidence),
         provenance.recipe(evidence),
         provenance.data(evidence),
-        provenance.approvals(evidence),
-        sections.failures(evidence),
-        provenance.cost(evidence),
+        accounts.approvals(evidence),
+        failures(evidence),
+        accounts.cost(evidence),
         provenance.integrity(evidence),
         provenance.reproduce(evidence),
     )
     page = {
         "title": text if len(text) <= TITLE_LENGTH else f"{text[:TITLE_LENGTH].rsplit(' ', 1)[0]} …",
         "run_id": row.run_id,
-        "when": f"started {provenance.moment(row.started)}{ended}, {duration(row.active_seconds)} of work, "
+        "when": f"started {accounts.moment(row.started)}{ended}, {duration(row.active_seconds)} of work, "
         f"{dollars(evidence.spend.usd_micro / MICRO_USD)} spent",
         "answer": answer(summary),
         "improved": improved(summary),
         "claim": _claim(summary),
         "ending": f"{ENDED_EARLY[status]}{f': {row.error}' if row.error else ''}." if status in ENDED_EARLY else "",
-        "consent": provenance.consent(evidence),
+        "again": provenance.again(evidence),
+        "consent": accounts.consent(evidence),
         "missing": list(sections.missing(evidence)),
         "sections": [asdict(section) for section in all_sections if section is not None],
     }
     printed: dict[str, Any] = _printable(page)
     return printed
+
+
+def as_toml(goal: Goal) -> str:
+    """A goal as a goal file; what is not set is left out."""
+    plain = goal.plain()
+    tables = [(f"[{key}]", value) for key, value in plain.items() if isinstance(value, dict) and value]
+    tables += [("[[benchmark]]", entry) for entry in plain.pop("benchmark")]
+    top = {key: value for key, value in plain.items() if not isinstance(value, dict)}
+    return "\n\n".join("\n".join([head, *_assignments(table)]).strip() for head, table in [("", top), *tables]) + "\n"
+
+
+def _assignments(table: Mapping[str, Any]) -> list[str]:
+    """`key = value`, one a line: TOML writes texts, numbers, booleans and lists as JSON does."""
+    written = ((key, json.dumps(value, ensure_ascii=False)) for key, value in table.items() if value is not None)
+    return [f"{key} = {value}".replace("\x7f", "\\u007f") for key, value in written]
 
 
 def _claim(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -94,11 +119,11 @@ def _claim(summary: Mapping[str, Any]) -> dict[str, str]:
     return {
         "benchmark": name,
         "experiment": champion["experiment"],
-        "before": percent(summary["baseline"][name]["score"]),
-        "after": percent(champion["score"][name]["score"]),
-        "delta": f"{signed(claim['delta'])} points",
-        "interval": f"95 % interval {signed(claim['ci_low'])} to {signed(claim['ci_high'])}",
-        "p": p_value(claim["p_value"]),
+        "before": scored(summary["baseline"][name]["score"], claim["unit"]).removesuffix(NATS),
+        "after": scored(champion["score"][name]["score"], claim["unit"]).removesuffix(NATS),
+        "unit": NATS.strip() if claim["unit"] == "nats" else "",
+        "delta": difference(claim["delta"], claim["unit"]),
+        "interval": interval_of(claim),
         "n": f"{claim['n']} report items",
     }
 
@@ -118,9 +143,9 @@ def _data(evidence: Evidence, summary: Mapping[str, Any]) -> dict[str, Any]:
         **summary,
         "answer": answer(summary),
         "missing": list(sections.missing(evidence)),
-        "consent": provenance.consent(evidence),
+        "consent": accounts.consent(evidence),
         "base_model": evidence.base_model,
-        "versions": provenance.versions(),
+        "pinned": evidence.pinned,
         "records": {
             **{kind: [record.plain() for record in records.values()] for kind, records in kinds.items()},
             "decisions": [decision.plain() for decision in evidence.decisions],

@@ -13,20 +13,21 @@ from shared_memory.errors import BadInput
 from tests.data_engineer.rows import force_rows, write_jsonl
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".parquet"])
-def test_the_four_file_types_give_the_same_rows(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+def test_the_five_file_types_give_the_same_rows(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"rows{ending}"
     frame = pl.DataFrame(force_rows(5))
     {
         ".jsonl": lambda: frame.write_ndjson(path),
         ".json": lambda: frame.write_json(path),
         ".csv": lambda: frame.write_csv(path),
+        ".tsv": lambda: frame.write_csv(path, separator="\t"),
         ".parquet": lambda: frame.write_parquet(path),
     }[ending]()
     rows = read_rows(path)
     assert [row.question for row in rows] == [row["Question"] for row in force_rows(5)]
     assert rows[0].choices == ("4 N", "4 kN", "2/2 N", "40 N")
-    assert (rows[0].id, rows[0].answer) == ("force-2-2", "A")
+    assert [(row.id, row.answer) for row in rows] == [(f"1:{n}", "A") for n in range(1, 6)]
 
 
 def test_messages_in_parquet_are_read_as_chat(tmp_path: Path) -> None:
@@ -61,10 +62,10 @@ def test_numbers_absent_values_and_lone_surrogates_become_text(tmp_path: Path) -
         ("a.csv", b"prompt,completion\n1,2,3\n", r"is not valid CSV"),
         ("a.csv", b"prompt,completion\n1,\xff\n", r"is not valid CSV"),
         ("a.parquet", b"hello, I am no Parquet", r"a\.parquet is not valid Parquet"),
-        ("a.txt", b"hello", r"is not a data file .*; give a \.jsonl, \.json, \.csv, \.parquet file"),
-        ("a.jsonl", b'{"text": "x", "n": 1}\n', r"has the columns text, n; rename them to one of: Question, Correct"),
-        ("a.jsonl", b'{"prompt": {"a": 1}, "completion": "y"}\n', r"row a:1: `prompt` holds a dict, not text"),
-        ("a.jsonl", b'{"messages": [{"from": "human"}]}\n', r"row a:1: `messages` has an entry that is not"),
+        ("a.txt", b"hello", r"is not a data file .*; give a \.jsonl, \.json, \.csv, \.tsv, \.parquet file"),
+        ("a.jsonl", b'{"text": "x", "n": 1}\n', r"columns text, n: no two .* rename the one that asks to `prompt`"),
+        ("a.jsonl", b'{"prompt": {"a": 1}, "completion": "y"}\n', r"a\.jsonl, row 1: `prompt` holds a dict, not text"),
+        ("a.jsonl", b'{"messages": [{"from": "human"}]}\n', r"a\.jsonl, row 1: `messages` has an entry that is not"),
         ("a.jsonl", b'{"messages": [{"role": "user", "content": "x"}]}\n', r"not the assistant's; mend that row"),
     ],
 )

@@ -39,6 +39,16 @@ def test_generated_rows_are_cut_to_what_the_recipe_asks_for() -> None:
     assert proposal.near_duplicate_threshold == EXACT_ONLY
 
 
+def test_the_best_recipe_says_which_method_the_data_is_for() -> None:
+    recipes = {"best": Recipe(id="best", method="dpo"), "second": Recipe(id="second")}
+    for data, generated in [
+        (DataGoal(train=("/a.jsonl",)), ()), (DataGoal(generator="/g.py"), ()), (DataGoal(generator="/g.py"), ("/d",)),
+    ]:  # fmt: skip
+        goal = Goal(text="t", data=data)
+        assert propose(Brief(goal=goal, move=Move.DATA, recipes=recipes, generated=generated)).method == "dpo"
+    assert propose(brief(train=("/a.jsonl",))).method == "sft"
+
+
 def test_always_generates_beside_given_files() -> None:
     always: dict[str, Any] = {"train": ("/a.jsonl",), "generator": "/g.py", "synthesise": "always"}
     assert propose(brief(**always)).generate is not None

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from agents.evaluator.benchmarks import Benchmark, load_benchmark
+from agents.evaluator.items import Item, TextItem
 from shared_memory.errors import BadInput
 from shared_memory.goal import BenchmarkGoal
 from shared_memory.records import Part
@@ -36,6 +37,7 @@ def test_the_quickstarts_benchmark_has_both_parts_and_the_right_answer_behind_ea
     items = load(QUICKSTART).items
     source = {row["Record ID"]: row for row in map(json.loads, QUICKSTART.read_text(encoding="utf-8").splitlines())}
     assert Counter(item.part for item in items) == {Part.SELECTION: 100, Part.REPORT: 150}
+    assert all(isinstance(item, Item) for item in items)
     for item in items:
         assert item.choices["ABCD".index(item.answer)] == source[item.id]["Correct Answer"]
         assert item.category == source[item.id]["Subdomain"]
@@ -87,11 +89,18 @@ def test_a_question_may_hold_any_sign_and_the_file_a_byte_order_mark(tmp_path: P
     ("rows", "words"),
     [
         ([], "holds no questions"),
-        ([{"question": "x", "Correct Answer": "y"}], "lacks `Question`, `Incorrect Answer 1`"),
+        ([{"question": "x", "Correct Answer": "y"}], "has the columns question, Correct Answer; rename them to: Quest"),
         ([row(1), row(2, **{"Record ID": "r1"})], "two rows with the Record ID `r1`"),
         ([row(1), row(2, **{"Incorrect Answer 1": "2 m"})], "row 2: two of the four choices are the same"),
         ([row(1, Part="train")], "row 1: Part is `train`"),
         ([row(1, Question=" ")], "row 1: `Question` is empty"),
+        ([{"question": "x", "answer": None}], "row 1: `answer` is empty"),
+        ([{"question": "x", "answer": "?!"}], "row 1: `answer` is no single text with a letter or digit in it"),
+        ([{"question": {"a": 1}, "answer": "x"}], "row 1: `question` is neither a text nor a list of"),
+        ([{"prompt": "x", "completion": [{"role": "assistant"}]}], "row 1: `completion` is neither a text nor a list"),
+        ([{"prompt": [], "completion": "x"}], "row 1: `prompt` is empty"),
+        ([{"prompt": "x", "chosen": "a", "rejected": "a"}], "row 1: `chosen` and `rejected` are the same"),
+        ([{"prompt": "x", "completion": "y"}] * 2, "has two rows with the Record ID"),
     ],
 )
 def test_rows_that_cannot_be_asked_are_refused(tmp_path: Path, rows: list[dict[str, Any]], words: str) -> None:
@@ -99,6 +108,80 @@ def test_rows_that_cannot_be_asked_are_refused(tmp_path: Path, rows: list[dict[s
         load(jsonl(tmp_path, rows))
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def messages(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+TEXTS = {"question": "How far?", "answer": "7 km"}
+STRINGS = {"prompt": "How far?", "completion": "7 km"}
+CHAT = {"prompt": messages(("user", "How far?")), "completion": messages(("assistant", "7 km"))}
+PAIR = {"prompt": "How far?", "chosen": "7 km", "rejected": messages(("assistant", "far"))}
+
+
+@pytest.mark.parametrize(
+    ("row", "metric", "scored"),
+    [
+        (row(1), "auto", "choice"),
+        (row(1), "choice", "choice"),
+        (TEXTS, "auto", "exact"),
+        (TEXTS, "loss", "loss"),
+        (STRINGS, "auto", "loss"),
+        (CHAT, "auto", "loss"),
+        (CHAT, "exact", "exact"),
+        (PAIR, "auto", "preference"),
+        (PAIR, "preference", "preference"),
+    ],
+)
+def test_the_columns_say_how_a_file_is_scored_and_a_metric_overrides_them(
+    tmp_path: Path, row: dict[str, Any], metric: Any, scored: str
+) -> None:
+    benchmark = load_benchmark(BenchmarkGoal(path=str(jsonl(tmp_path, [row])), metric=metric))
+    assert benchmark.metric == scored
+    [item] = benchmark.items
+    if isinstance(item, TextItem):
+        assert [message.plain() for message in item.prompt] == CHAT["prompt"]
+        assert [message.plain() for message in item.completion] == CHAT["completion"]
+        assert [message.content for message in item.rejected] == (["far"] if scored == "preference" else [])
+        assert (item.question, item.choices) == ("How far?", ())
+
+
+@pytest.mark.parametrize(
+    ("row", "metric", "words"),
+    [
+        (row(1), "loss", "metric `loss` cannot score them; rename them to: prompt, completion | question, answer"),
+        (PAIR, "exact", "metric `exact` cannot score them; rename them to: prompt, completion | question, answer"),
+        (CHAT, "preference", "metric `preference` cannot score them; rename them to: prompt, chosen, rejected"),
+    ],
+)
+def test_a_metric_that_the_columns_do_not_allow_is_refused(
+    tmp_path: Path, row: dict[str, Any], metric: Any, words: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        load_benchmark(BenchmarkGoal(path=str(jsonl(tmp_path, [row])), metric=metric))
+    assert words in str(refused.value)
+
+
+def test_a_loss_has_no_target(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="`target` is a share of right answers; remove it"):
+        load_benchmark(BenchmarkGoal(path=str(jsonl(tmp_path, [CHAT])), target=0.5))
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_messages_ids_and_parts_are_read_from_jsonl_and_parquet(tmp_path: Path, suffix: str) -> None:
+    rows = [CHAT | {"id": f"t{n}", "part": "report", "category": "road"} for n in range(3)]
+    path = tmp_path / f"mine.{suffix}"
+    table = pl.DataFrame(rows)
+    table.write_ndjson(path) if suffix == "jsonl" else table.write_parquet(path)
+    items = load(path).items
+    assert [(item.id, item.part, item.category) for item in items] == [(f"t{n}", Part.REPORT, "road") for n in range(3)]
+
+
+def test_the_same_items_scored_in_another_way_are_another_benchmark(tmp_path: Path) -> None:
+    path = str(jsonl(tmp_path, [CHAT]))
+    digests = {load_benchmark(BenchmarkGoal(path=path, metric=metric)).digest for metric in ("loss", "exact")}
+    assert len(digests) == 2
 
 
 @pytest.mark.parametrize(

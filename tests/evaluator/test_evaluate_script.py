@@ -1,10 +1,8 @@
-"""The evaluation job, run as a runner would run it: a folder, a config, a process."""
+"""Questions with choices and with short answers, asked by the real script in a process of its own."""
 
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,15 +13,9 @@ from typing import Any
 import pytest
 
 from agents.multiple_choice import render_multiple_choice
+from tests.evaluator.job import SCRIPTS, job, lines, refused, result, run
 
-SCRIPT = Path(__file__).parents[2] / "agents" / "evaluator" / "scripts" / "evaluate.py"
-NO_NETWORK = """
-import socket
-def refuse(*a, **k):
-    raise AssertionError("a socket was opened to the outside")
-socket.getaddrinfo = refuse
-socket.create_connection = refuse
-"""
+SCRIPT = "evaluate.py"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,34 +38,6 @@ def item(number: int, answer: str = "A", **changes: Any) -> dict[str, Any]:
 
 
 ITEMS = [item(number, "ABCD"[number % 4]) for number in range(2, 12)]
-
-
-def job(folder: Path, rows: list[dict[str, Any]], **config: Any) -> Path:
-    folder.mkdir()
-    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "config.json").write_text(json.dumps({"items": "items.jsonl"} | config, default=str))
-    return folder
-
-
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
-    """With a home of its own and no way out to the network."""
-    (folder / "site").mkdir()
-    (folder / "site" / "sitecustomize.py").write_text(NO_NETWORK)
-    (folder / "home").mkdir()
-    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")}
-    own = {"HOME": str(folder / "home"), "PYTHONPATH": str(folder / "site"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), "--config", "config.json"]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=folder, env=kept | own)
-
-
-def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    assert done.returncode == 0, done.stderr
-    last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return last["result"]  # type: ignore[no-any-return]
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "out" / "items.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def chat(row: dict[str, Any]) -> list[dict[str, str]]:
@@ -115,7 +79,7 @@ def answers_b(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_answers_are_scored_and_counted_and_nothing_leaves_the_job_folder(answers_b: Path, tmp_path: Path) -> None:
     folder = job(tmp_path / "job", ITEMS, model=answers_b, max_tokens=40, batch_size=4)
-    done = run(folder)
+    done = run(folder, SCRIPT)
     outcome = result(done)
     assert outcome.keys() == {"items", "score", "answered", "truncated", "seconds", "tokens_per_second", "dtype"}
     right = sum(row["answer"] == "B" for row in ITEMS)
@@ -161,7 +125,7 @@ def test_an_adapter_is_evaluated_on_top_of_its_base_and_epochs_repeat_the_items(
 
     config = {"adapter": tmp_path / "adapter", "max_tokens": 8, "epochs": 2, "dtype": "float32"}
     folder = job(tmp_path / "job", items, model=answers_b, **config)
-    assert result(run(folder))["items"] == 3
+    assert result(run(folder, SCRIPT))["items"] == 3
     assert [(line["id"], line["epoch"]) for line in lines(folder)] == [(f"q{n}", e) for n in (2, 3, 4) for e in (1, 2)]
     assert [line["output"] for line in lines(folder)[::2]] == expected
 
@@ -174,7 +138,7 @@ def test_a_model_that_rambles_is_truncated_and_has_not_answered_and_its_prompt_w
     odd = "  Leading space, {braces}, {question}, \\alpha, \u2028 and\u0085 a trailing line\n"
     items = [*ITEMS[:2], item(50, question=odd, choices=["{x}", " b ", "$c$", "d\n"])]
     folder = job(tmp_path / "job", items, model=tiny_model, max_tokens=6, dtype="float32")
-    outcome = result(run(folder))
+    outcome = result(run(folder, SCRIPT))
     assert (outcome["score"], outcome["answered"], outcome["truncated"]) == (0.0, 0.0, 1.0)
     assert [(line["answer"], line["output_tokens"]) for line in lines(folder)] == [(None, 6)] * 3
 
@@ -184,9 +148,59 @@ def test_a_model_that_rambles_is_truncated_and_has_not_answered_and_its_prompt_w
         assert sent[row["id"]].encode() == render_multiple_choice(row["question"], row["choices"]).encode()
 
 
+def test_short_answers_are_matched_without_case_blanks_and_the_punctuation_around_them(
+    answers_b: Path, tmp_path: Path
+) -> None:
+    """The model says `12 N.`, `ANSWER: B`."""
+    from inspect_ai.log import read_eval_log
+
+    prompt = chat(ITEMS[0])
+    answers = {"12 n.\nanswer: b": 1, " «12 N.\nANSWER: B!": 0, "  12 N.\nANSWER: B?  ": 1, "12 N": 0, "B": 0, "12": 0}
+    items = [
+        {"id": f"t{number}", "prompt": prompt, "completion": [{"role": "assistant", "content": answer}],
+         "rejected": [], "category": "", "part": "report"}
+        for number, answer in enumerate(answers)
+    ]  # fmt: skip
+    folder = job(tmp_path / "job", items, model=answers_b, template="exact", max_tokens=40)
+    outcome = result(run(folder, SCRIPT))
+    assert [line["score"] for line in lines(folder)] == list(answers.values())
+    assert (outcome["score"], outcome["answered"], outcome["truncated"]) == (0.333333, 1.0, 0.0)
+    assert lines(folder)[0]["output"] == "12 N.\nANSWER: B"
+    log = read_eval_log(str(next((folder / "out" / "inspect").glob("*.eval"))))
+    assert {sample.messages[0].text for sample in log.samples or ()} == {prompt[0]["content"]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "right"),
+    [
+        ("-5", "5", False),
+        ("-5", "-5.", True),
+        ("1000", "1,000", True),
+        ("2.50", "2.5", True),
+        ("123456", "123457", False),
+        ("A", "a)", True),
+        ("Paris, France", "paris, france", True),
+        ("Paris", "It is Paris", False),
+        ("yes", "", False),
+    ],
+)
+def test_numbers_are_matched_by_value_and_words_as_words(
+    evaluate: ModuleType, answer: str, said: str, right: bool
+) -> None:
+    import anyio
+    from inspect_ai.model import ModelOutput
+    from inspect_ai.scorer import Target
+    from inspect_ai.solver import TaskState
+
+    output = ModelOutput.from_content("m", said)
+    state = TaskState(model="m", sample_id=1, epoch=1, input="", messages=[], output=output)  # type: ignore[arg-type]
+    mark = anyio.run(evaluate.exact_match(), state, Target(answer))
+    assert (mark.value == "C") is right
+
+
 @pytest.fixture(scope="module")
 def evaluate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("evaluate", SCRIPT)
+    spec = importlib.util.spec_from_file_location("evaluate", SCRIPTS / SCRIPT)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -220,12 +234,13 @@ def test_rows_that_leave_their_batch_and_shared_beginnings_change_no_token(
         ({"max_tokens": 5}, "lacks model"),
         ({"model": "m", "batch_size": "4"}, "batch_size is '4'"),
         ({"model": "m", "max_tokens": 0}, "max_tokens is 0; give at least 1"),
-        ({"model": "m", "template": "mmlu"}, "template is 'mmlu'; choose gpqa"),
+        ({"model": "m", "template": "mmlu"}, "template is 'mmlu'; choose gpqa or exact"),
+        ({"model": "m", "template": "exact"}, "line 1 is not an item (KeyError('prompt'))"),
         ({"model": "m", "items": "none.jsonl"}, "cannot read the items"),
     ],
 )
 def test_a_bad_config_is_one_line_and_exit_2(tmp_path: Path, config: dict[str, Any], words: str) -> None:
-    refused(job(tmp_path / "job", ITEMS, **config), words)
+    refused(job(tmp_path / "job", ITEMS, **config), SCRIPT, words)
 
 
 @pytest.mark.parametrize(
@@ -239,20 +254,18 @@ def test_a_bad_config_is_one_line_and_exit_2(tmp_path: Path, config: dict[str, A
     ],
 )
 def test_bad_items_are_one_line_and_exit_2(tmp_path: Path, items: list[dict[str, Any]], words: str) -> None:
-    refused(job(tmp_path / "job", items, model="m"), words)
+    refused(job(tmp_path / "job", items, model="m"), SCRIPT, words)
 
 
 def test_a_model_that_cannot_be_asked_is_one_line_and_exit_2(tiny_model: Path, tmp_path: Path) -> None:
-    refused(job(tmp_path / "nowhere", ITEMS, model=tmp_path / "nothing"), "there is no folder")
-    refused(job(tmp_path / "long", ITEMS, model=tiny_model, max_tokens=2000), "the model reads 1024; lower max_tokens")
+    refused(job(tmp_path / "nowhere", ITEMS, model=tmp_path / "nothing"), SCRIPT, "there is no folder")
+    refused(
+        job(tmp_path / "long", ITEMS, model=tiny_model, max_tokens=2000),
+        SCRIPT,
+        "the model reads 1024; lower max_tokens",
+    )
     shutil.copytree(tiny_model, tmp_path / "mute")
     (tmp_path / "mute" / "chat_template.jinja").unlink()
-    refused(job(tmp_path / "job", ITEMS, model=tmp_path / "mute"), "has no chat template; choose an instruct model")
-
-
-def refused(folder: Path, words: str) -> None:
-    done = run(folder)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert words in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    refused(
+        job(tmp_path / "job", ITEMS, model=tmp_path / "mute"), SCRIPT, "has no chat template; choose an instruct model"
+    )

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from scipy import stats
 
-from agents.evaluator.statistics import mid_p_mcnemar, paired_comparison, summarise
+from agents.evaluator.statistics import RESAMPLES, mid_p_mcnemar, paired_comparison, summarise
 
 
 def scores(wins: int, losses: int, ties: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -84,3 +84,42 @@ def test_the_mid_p_value_is_the_exact_one_less_the_point_probability(wins: int, 
 def test_as_many_wins_as_losses_or_none_at_all_prove_nothing() -> None:
     assert mid_p_mcnemar(7, 7) == pytest.approx(1.0)
     assert mid_p_mcnemar(0, 0) == 1.0
+
+
+def losses(shift: float, spread: float, n: int, seed: int = 0) -> tuple[dict[str, float], dict[str, float]]:
+    """Nats a token of a baseline, and of a candidate that is better by `shift` on the mean."""
+    rng = Random(seed)
+    baseline = {str(i): rng.gammavariate(2, 1) for i in range(n)}
+    return baseline, {item: score - rng.gauss(shift, spread) for item, score in baseline.items()}
+
+
+def test_a_lower_loss_is_a_negative_difference_with_a_small_p_value() -> None:
+    comparison = paired_comparison(*losses(0.1, 0.3, 400))
+    assert comparison.ci_low < comparison.delta < comparison.ci_high < 0
+    assert comparison.p_value <= 10 / RESAMPLES
+    assert comparison.discordant == 400
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_p_value_of_losses_agrees_with_the_paired_t_test_where_that_holds(seed: int) -> None:
+    baseline, candidate = losses(0.02, 0.3, 300, seed)
+    expected = stats.ttest_rel(list(candidate.values()), list(baseline.values())).pvalue
+    assert paired_comparison(baseline, candidate).p_value == pytest.approx(expected, abs=0.02)
+
+
+def test_a_few_losses_have_the_exact_p_value_of_all_their_signs() -> None:
+    baseline = {str(i): 2.0 for i in range(6)}
+    candidate = {str(i): 2.0 - 2.0**-i for i in range(6)}
+    assert paired_comparison(baseline, candidate).p_value == pytest.approx(2 / 2**6)
+
+
+def test_losses_give_the_same_figures_in_any_order_and_every_time() -> None:
+    baseline, candidate = losses(0.02, 0.3, 50)
+    backwards = dict(reversed(baseline.items()))
+    assert paired_comparison(baseline, candidate) == paired_comparison(backwards, candidate)
+
+
+def test_equal_losses_are_a_difference_of_zero_that_proves_nothing() -> None:
+    baseline, _ = losses(0, 0, 30)
+    comparison = paired_comparison(baseline, baseline)
+    assert (comparison.delta, comparison.ci_low, comparison.ci_high, comparison.p_value) == (0.0, 0.0, 0.0, 1.0)

@@ -12,7 +12,8 @@ import pytest
 
 import postgrad
 from agents.trainer import training
-from postgrad.api import approve_all, cancel
+from postgrad.api import cancel
+from postgrad.decide import approve_all
 from shared_memory.database import Database
 from shared_memory.errors import Unavailable
 from shared_memory.ledger import Ledger
@@ -180,10 +181,10 @@ def test_an_unknown_option_names_the_known_ones(make_goal: MakeGoal) -> None:
 def test_stream_tells_the_moves_in_order(make_goal: MakeGoal, settings: Settings) -> None:
     events = list(postgrad.stream(make_goal(experiments=1)))
 
-    moves = [event["move"] for event in events if event["kind"] == "move"]
+    moves = [event.move for event in events if event.kind == "move"]
     assert moves == ["baseline", "research", "data", "data", "draft", "candidate", "deliver", "confirm", "stop"]
-    assert events[-1]["kind"] == "status"
-    assert events[-1]["status"] == "succeeded"
+    assert events[-1].kind == "status"
+    assert events[-1].status == "succeeded"
 
 
 def test_a_run_parked_in_the_middle_of_a_job_returns_at_once_and_cancel_ends_the_job(
@@ -192,7 +193,7 @@ def test_a_run_parked_in_the_middle_of_a_job_returns_at_once_and_cancel_ends_the
     recipe(learning_rate=20.0)
     events = postgrad.stream(make_goal())
     for event in events:
-        if event["kind"] == "progress" and event["purpose"] == "training":
+        if event.kind == "progress" and event.purpose == "training":
             break
     began = time.monotonic()
     events.close()

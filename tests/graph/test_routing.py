@@ -12,7 +12,10 @@ from graph.routing import Choice
 from graph.state import RunState
 from shared_memory.records import EvalResult, Experiment, Part, Recipe
 
-PLENTY = {"seconds_left": 1e6, "seconds_kept": 60.0, "jobs_left": 50, "cancelled": False}
+PLENTY = {
+    "seconds_left": 1e6, "seconds_kept": 60.0, "jobs_left": 50, "usd_left_micro": 10**9, "usd_kept_micro": 0,
+    "cancelled": False,
+}  # fmt: skip
 
 
 def result(name: str, part: str, score: float, n: int = 100) -> dict[str, Any]:
@@ -22,17 +25,26 @@ def result(name: str, part: str, score: float, n: int = 100) -> dict[str, Any]:
     ).plain()  # fmt: skip
 
 
-def experiment(name: str, status: str, parent: str = "baseline") -> dict[str, Any]:
-    return Experiment.model_validate(
-        {
-            "id": name,
-            "parent": parent,
-            "change": "x",
-            "recipe": Recipe(id="r").plain(),
-            "dataset": "d1",
-            "status": status,
-        }
-    ).plain()
+def experiment(name: str, status: str, parent: str = "baseline", **more: Any) -> dict[str, Any]:
+    fields = {"id": name, "parent": parent, "change": "x", "recipe": Recipe(id="r").plain(), "dataset": "d1"}
+    verdict = {"evaluated": "discard", "crashed": "crash"}.get(status)
+    return Experiment.model_validate({**fields, "status": status, "verdict": verdict, **more}).plain()
+
+
+def recipes(count: int) -> dict[str, Any]:
+    return {f"r{n}": Recipe(id=f"r{n}").plain() for n in range(count)}
+
+
+MISSES = {
+    "e1": experiment("e1", "evaluated"),
+    **{f"e{n}": experiment(f"e{n}", "evaluated", "e1", branch="improve") for n in (2, 3, 4)},
+}
+MENDED_TWICE = {
+    "e1": experiment("e1", "crashed", jobs=["a"]),
+    "e2": experiment("e2", "crashed", "e1", branch="debug", jobs=["b"]),
+    "e3": experiment("e3", "crashed", "e2", branch="debug", jobs=["c"]),
+}
+NO_BENCHMARK = {"text": "t", "data": {"train": ["/rows.csv"]}}
 
 
 def state(**changes: Any) -> RunState:
@@ -56,16 +68,31 @@ def state(**changes: Any) -> RunState:
     ("given", "expected"),
     [
         (state(results={}), (Move.BASELINE, "")),
+        (state(results={}, goal=NO_BENCHMARK), (Move.HOLD_OUT, "")),
+        (state(results={}, goal=NO_BENCHMARK, held_out=[{"path": "/held.jsonl"}]), (Move.BASELINE, "")),
+        (state(limits={"experiments": 0}, recipes={}), (Move.STOP, "")),
         (state(recipes={}), (Move.RESEARCH, "")),
         (state(datasets={}), (Move.DATA, "")),
         (state(), (Move.DRAFT, "")),
         (state(experiments={"e1": experiment("e1", "trained")}), (Move.CANDIDATE, "e1")),
-        (state(experiments={"e1": experiment("e1", "planned")}), (Move.DEBUG, "e1")),
-        (state(experiments={"e1": experiment("e1", "crashed")}), (Move.STOP, "")),
+        (state(experiments={"e1": experiment("e1", "planned")}), (Move.RETRY, "e1")),
+        (state(experiments={"e1": experiment("e1", "crashed")}), (Move.DEBUG, "e1")),
+        (state(experiments={"e1": experiment("e1", "crashed", verdict="discard")}), (Move.STOP, "")),
+        (state(experiments={"e1": experiment("e1", "crashed")}, exhausted=["debug:e1"]), (Move.STOP, "")),
+        (state(experiments={"e1": experiment("e1", "crashed", jobs=["a", "b", "c"])}), (Move.STOP, "")),
+        (state(experiments={"e1": experiment("e1", "crashed")}, recipes=recipes(2)), (Move.DEBUG, "e1")),
+        (state(experiments=MENDED_TWICE, recipes=recipes(1)), (Move.STOP, "")),
+        (state(experiments=MENDED_TWICE, recipes=recipes(2)), (Move.DRAFT, "")),
+        (state(scores={"e1": 0.5}, recipes=recipes(3)), (Move.DRAFT, "")),
+        (state(scores={"e1": 0.5, "e2": 0.3, "e3": 0.1}, recipes=recipes(9)), (Move.IMPROVE, "e1")),
         (state(scores={"e1": 0.5}), (Move.IMPROVE, "e1")),
-        (state(scores={"e1": 0.1}), (Move.STOP, "")),
+        (state(scores={"e1": 0.1}), (Move.IMPROVE, "e1")),
+        (state(scores={"e1": 0.1}, exhausted=["improve:e1"]), (Move.STOP, "")),
+        (state(scores={"e1": 0.5}, exhausted=["improve:e1"]), (Move.ABLATE, "e1")),
+        (state(scores={"e1": 0.5}, exhausted=["improve:e1", "ablate:e1"]), (Move.DELIVER, "e1")),
+        (state(scores={"e1": 0.5, "e2": 0.4, "e3": 0.4, "e4": 0.4}, experiments=MISSES), (Move.DELIVER, "e1")),
+        (state(scores={"e1": 0.5, "e2": 0.4, "e3": 0.4, "e4": 0.6}, experiments=MISSES), (Move.IMPROVE, "e4")),
         (state(scores={"e1": 0.95}), (Move.DELIVER, "e1")),
-        (state(scores={"e1": 0.5, "e2": 0.4}), (Move.DELIVER, "e1")),
         (state(scores={"e1": 0.5}, limits={"experiments": 1}), (Move.DELIVER, "e1")),
         (state(scores={"e1": 0.95}, delivered="e1"), (Move.CONFIRM, "e1")),
         (state(scores={"e1": 0.95}, delivered="e1", claims={"b": {"experiment": "e1"}}), (Move.STOP, "")),
@@ -93,6 +120,22 @@ def test_time_kept_back_cuts_the_search_before_it_is_used_up() -> None:
     assert routing.next_move(after) == Choice(Move.CONFIRM, "e1")
 
 
+def test_dollars_kept_back_cut_the_search_before_they_are_used_up() -> None:
+    poor = {**PLENTY, "usd_left_micro": 900_000, "usd_kept_micro": 1_000_000}
+    choice = routing.next_move(state(scores={"e1": 0.5}, stock=poor))
+    assert (choice.move, choice.halt) == (Move.DELIVER, "over_budget")
+
+
+def test_the_pilot_goes_alone_and_then_as_many_as_the_goal_and_its_caps_allow() -> None:
+    goal = {"text": "t", "benchmark": [{"path": "/b.jsonl"}], "run": {"parallel": 4}, "limits": {"experiments": 6}}
+    assert routing.room(state(goal=goal)) == 1
+    assert routing.room(state(goal=goal, scores={"e1": 0.5})) == 4
+    assert routing.room(state(goal=goal, scores={f"e{n}": 0.5 for n in range(4)})) == 2
+    few = {**PLENTY, "jobs_left": routing.jobs_of_the_end(state()) + 5}
+    assert routing.room(state(goal=goal, scores={"e1": 0.5}, stock=few)) == 2
+    assert routing.room(state(goal=goal, scores={f"e{n}": 0.5 for n in range(6)})) == 0
+
+
 def test_jobs_are_kept_back_for_saving_and_measuring_the_champion() -> None:
     few = {**PLENTY, "jobs_left": routing.jobs_of_the_end(state()) + 1}
     choice = routing.next_move(state(scores={"e1": 0.5}, stock=few))
@@ -103,6 +146,17 @@ def test_a_tie_goes_to_the_older_and_a_worse_score_never_replaces_the_incumbent(
     assert routing.incumbent(state(scores={"e1": 0.5, "e2": 0.5})) == "e1"
     assert routing.incumbent(state(scores={"e1": 0.5, "e2": 0.3})) == "e1"
     assert routing.incumbent(state(scores={"e1": 0.2})) == "baseline"
+
+
+def test_of_losses_the_lower_is_the_better() -> None:
+    losses = {name: {**result(name, "selection", score), "unit": "nats", "higher_is_better": False}
+              for name, score in {"baseline": 2.0, "e1": 1.2, "e2": 1.5, "e3": 2.4}.items()}  # fmt: skip
+    given = state(
+        results={f"{name}/b/selection": plain for name, plain in losses.items()},
+        experiments={name: experiment(name, "evaluated") for name in ("e1", "e2", "e3")},
+    )
+    assert routing.incumbent(given) == "e1"
+    assert routing.best_experiment(given) == "e1"
 
 
 def test_a_score_on_few_items_is_believed_less() -> None:

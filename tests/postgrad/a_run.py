@@ -16,6 +16,7 @@ from shared_memory.goal import Goal, parse_goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
 from shared_memory.records import (
+    Branch,
     CategoryScore,
     ComparisonResult,
     DatasetRecord,
@@ -65,15 +66,17 @@ class ARun:
         Runs(self.db).update(self.run_id, status=status, outcome=outcome, error=error, ended=time.time())
         return self
 
-    def decide(self, spec: JobSpec, by: str = "policy", approved: bool = True) -> None:
-        """A decision at the gate, with its event."""
+    def decide(self, spec: JobSpec, by: str = "policy", approved: bool = True, parent: str = "") -> None:
+        """A decision at the gate, with its event; a person's covers three attempts of one scope."""
+        reach = {"scope": spec.scope, "attempts": 3, "max_hours": 3.0} if by == "person" else {"max_hours": 1.0}
         Ledger(self.db, self.run_id).decide(
             Decision(
                 spec_digest=spec.digest,
                 approved=approved,
                 by=by,
                 reason="" if approved else "too long",
-                envelope=Envelope(max_hours=1.0),
+                envelope=Envelope.model_validate(reach),
+                parent=parent,
             )
         )
         event = {
@@ -93,14 +96,17 @@ class ARun:
         error: str = "",
         by: str = "policy",
         result: dict[str, object] | None = None,
+        parent: str = "",
+        **config: object,
     ) -> Job:
-        """A finished job, approved, reserved and settled."""
-        spec = a_spec(purpose, experiment)
-        self.decide(spec, by)
+        """A finished job, approved, reserved, pinned and settled."""
+        spec = a_spec(purpose, experiment, **config)
+        self.decide(spec, by, parent=parent)
         ledger, budget = Ledger(self.db, self.run_id), Budget(self.db, self.run_id, self.goal.limits)
         action = ledger.intend(spec, 1)
         role = {"training": "trainer", "merge": "trainer", "generation": "data_engineer"}.get(purpose, "evaluator")
         budget.reserve(action.key, 0, role=role)
+        self.journal.note("pinned", action.key, {"spec": spec.plain(), "packages": {"torch": "2.13.0"}})
         folder = self.paths.job(action.key)
         (folder / "out").mkdir(parents=True)
         (folder / spec.script).write_text("print()\n")
@@ -211,7 +217,14 @@ class ARun:
         return recipe
 
     def train(
-        self, name: str, parent: str, recipe: Recipe, verdict: Verdict | None, change: str, loss: float
+        self,
+        name: str,
+        parent: str,
+        recipe: Recipe,
+        verdict: Verdict | None,
+        change: str,
+        loss: float,
+        branch: Branch = Branch.DRAFT,
     ) -> Experiment:
         job = self.job(Purpose.TRAINING, name, seconds=212.0)
         steps = 30
@@ -221,6 +234,7 @@ class ARun:
         )
         experiment = Experiment(
             id=name,
+            branch=branch,
             parent=parent,
             change=change,
             why="one change at a time tells what it was worth",
@@ -259,7 +273,7 @@ class ARun:
         )
 
 
-def a_spec(purpose: Purpose, experiment: str) -> JobSpec:
+def a_spec(purpose: Purpose, experiment: str, **config: object) -> JobSpec:
     script = {"training": "train.py", "merge": "merge.py", "generation": "questions.py"}.get(purpose, "evaluate.py")
     return JobSpec(
         purpose=purpose,
@@ -267,7 +281,7 @@ def a_spec(purpose: Purpose, experiment: str) -> JobSpec:
         title=f"{purpose.value} of {experiment}, as shown at the gate",
         script=script,
         files={script: "0" * 64},
-        config={"seed": 0, "for": experiment},
+        config={"seed": 0, "for": experiment, **config},
         timeout_seconds=3600,
         estimate=Estimate(hours=0.1, usd_micro=0, memory_gib=4.0, basis="measured before"),
     )
@@ -277,22 +291,22 @@ def new_run(
     home: Path,
     run_id: str = "20261121-teach-physics-a3f9",
     text: str = "Teach SmolLM2-135M-Instruct to answer four-choice physics questions",
+    goal: dict[str, Any] | None = None,
 ) -> ARun:
     settings = load_settings({"POSTGRAD_HOME": str(home)})
     db = Database.open(settings.database)
-    goal = parse_goal(
-        {
-            "text": text,
-            "base_model": "/models/smollm2",
-            "benchmark": [{"path": "physics.jsonl", "target": 0.8}],
-            "limits": {"usd": 0.0, "hours": 1.0},
-            "run": {"approve": "auto"},
-        },
-        folder=home,
-    )
-    Runs(db).create(run_id, goal, started=time.time() - 600)
+    table = {
+        "text": text,
+        "base_model": "/models/smollm2",
+        "benchmark": [{"path": "physics.jsonl", "target": 0.8}],
+        "limits": {"usd": 0.0, "hours": 1.0},
+        "run": {"approve": "auto"},
+        **(goal or {}),
+    }
+    asked = parse_goal(table, folder=home)
+    Runs(db).create(run_id, asked, started=time.time() - 600)
     Runs(db).add_active_seconds(run_id, 590.0)
-    run = ARun(settings, db, run_id, goal)
+    run = ARun(settings, db, run_id, asked)
     run.paths.root.mkdir(parents=True)
     return run
 

@@ -30,14 +30,16 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def cli(environment: dict[str, str], tmp_path: Path) -> Cli:
+def cli(home: Path, tmp_path: Path) -> Cli:
+    """Calls the command line in an empty folder, with jobs that take no time and the environment of that moment."""
+
     def call(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [*COMMAND, *map(str, arguments)]
         return subprocess.run(
             command,
             capture_output=True,
             text=True,
-            env=environment,
+            env={**os.environ, "PYTHONPATH": str(NOOP / "site")},
             cwd=tmp_path,
             timeout=120,
             stdin=subprocess.DEVNULL,
@@ -239,7 +241,9 @@ def test_init_writes_a_goal_that_reads_back(cli: Cli, tmp_path: Path) -> None:
     assert goal.text == 'say "hi"'
     assert goal.data.train == (str(tmp_path / "rows.jsonl"),)
     assert cli("init", "mine.toml", *flags).returncode == 2, "a goal file is never overwritten"
-    assert "--benchmark" in cli("init", "other.toml", *flags[:-2]).stderr
+    assert "--data" in cli("init", "other.toml", *flags[:4]).stderr
+    assert cli("init", "held_out.toml", *flags[:-2]).returncode == 0
+    assert read_goal(tmp_path / "held_out.toml").benchmark == (), "without a benchmark, rows are held out"
 
 
 def test_doctor_examines_this_machine(cli: Cli) -> None:

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console as Terminal
 
 from postgrad.answer import answer, improved
 from postgrad.summary import summarise, summarise_all
+from postgrad.tables import show_summary
 from shared_memory.errors import BadInput
-from shared_memory.records import Part, Verdict
+from shared_memory.records import Part, Recipe, Verdict
 from shared_memory.runs import Outcome, RunStatus
 from tests.postgrad.a_run import SECRET, ARun, baseline, finished_run, new_run
+from tests.postgrad.a_tree import loss, tree_of_experiments
 
 
 def test_a_summary_has_the_shape_that_scripts_rely_on(tmp_path: Path) -> None:
@@ -30,14 +35,19 @@ def test_a_summary_has_the_shape_that_scripts_rely_on(tmp_path: Path) -> None:
         "report",
     } <= set(summary)
     assert (summary["status"], summary["outcome"]) == ("succeeded", "improved")
-    assert summary["baseline"]["physics"].keys() == {"score", "stderr", "n", "part"}
+    assert summary["baseline"]["physics"].keys() == {"score", "stderr", "n", "part", "unit", "higher_is_better"}
     assert summary["champion"].keys() == {"experiment", "score", "improvement", "model"}
     assert {"delta", "ci_low", "ci_high", "p_value"} <= summary["champion"]["improvement"]["physics"].keys()
     assert [(e["id"], e["parent"], e["verdict"]) for e in summary["experiments"]] == [
         ("e1", "baseline", "keep"),
         ("e2", "e1", "keep"),
     ]
-    assert summary["spent"].keys() == {"usd", "llm_tokens", "hours", "jobs", "by_role"}
+    assert summary["experiments"][1]["branch"] == "draft"
+    assert summary["experiments"][1]["score"]["part"] == "selection"
+    assert summary["spent"].keys() == {"usd", "llm_tokens", "hours", "jobs", "by_role", "roles"}
+    assert summary["spent"]["roles"]["data_engineer"] == {
+        "usd": 0.0, "hours": pytest.approx(1.2 / 3600), "jobs": 1, "llm_tokens": 0
+    }  # fmt: skip
     assert summary["spent"]["by_role"] == {"evaluator": 0.0, "data_engineer": 0.0, "trainer": 0.0}
     assert summary["goal"]["base_model"] == "/models/smollm2"
 
@@ -108,6 +118,49 @@ def test_a_win_is_stated_with_its_interval(tmp_path: Path) -> None:
     assert improved(summary)
     assert answer(summary).startswith("Improved: on the report items of physics, e2 scores ")
     assert "95 % interval +61.5 to +78.5, p < 0.001" in answer(summary)
+
+
+def test_of_a_loss_less_is_better_everywhere(tmp_path: Path) -> None:
+    run = tree_of_experiments(tmp_path / "better")
+    summary = summarise(run.settings, run.db, run.run_id)
+    assert summary["goal"]["benchmark"] == [], "the goal stays as it was written"
+    assert summary["baseline"]["holdout"]["unit"] == "nats"
+    assert summary["baseline"]["holdout"]["higher_is_better"] is False
+    assert summary["champion"]["experiment"] == "e5"
+    assert improved(summary)
+    assert answer(summary) == (
+        "Improved: on the report items of holdout, e5 scores 1.511 against 2.300 nats a token for the base model, "
+        "−0.800 nats a token (95 % interval −0.900 to −0.700, p < 0.001; lower is better)."
+    )
+    worse = tree_of_experiments(tmp_path / "worse", low=0.1, high=0.3)
+    summary = summarise(worse.settings, worse.db, worse.run_id)
+    assert not improved(summary)
+    assert "scores worse than the base model" in answer(summary)
+
+
+def test_an_unsaved_experiment_with_less_loss_is_ahead_of_the_baseline(tmp_path: Path) -> None:
+    run = new_run(tmp_path, goal={"benchmark": [{"path": "holdout.jsonl", "metric": "loss"}]})
+    loss(run, "baseline", Part.SELECTION, 2.3)
+    run.train("e1", "baseline", run.prepare(), Verdict.DISCARD, "LoRA", loss=1.6)
+    loss(run, "e1", Part.SELECTION, 2.5)
+    run.ended(RunStatus.SUCCEEDED, Outcome.NO_IMPROVEMENT)
+    summary = summarise(run.settings, run.db, run.run_id)
+    assert summary["champion"]["experiment"] == "baseline"
+    assert "the one experiment did not score better than the base model on the selection items" in answer(summary)
+    run.train("e2", "baseline", run.journal.all(Recipe)["lora-small"], Verdict.KEEP, "LoRA", loss=1.6)
+    loss(run, "e2", Part.SELECTION, 2.1)
+    assert summarise(run.settings, run.db, run.run_id)["champion"] == {}, "it is ahead, and not saved"
+
+
+def test_the_table_lists_experiments_and_the_spend_of_every_role(tmp_path: Path) -> None:
+    run = tree_of_experiments(tmp_path)
+    terminal = Terminal(file=io.StringIO(), width=160)
+    show_summary(summarise(run.settings, run.db, run.run_id), terminal)
+    shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"e4 +e3 with learning rate 0.02 → 0.00667 +keep +1.914 ± 0.020 nats", shown)
+    assert "−0.800 (−0.900 to −0.700), lower is better" in shown
+    assert "trainer: 7 jobs, 16 min 08 s, $0.00" in shown
+    assert "researcher: 1,234 tokens, $0.00" in shown
 
 
 def test_a_secret_in_a_goal_does_not_reach_the_summary(tmp_path: Path) -> None:

@@ -209,3 +209,36 @@ def test_a_job_that_is_told_to_stop_fails_without_a_result(tiny_model: Path, tmp
     out, _ = process.communicate()
     assert process.returncode != 0
     assert "result" not in out
+
+
+def test_dpo_makes_the_chosen_text_likelier_than_the_rejected(tiny_model: Path, tmp_path: Path) -> None:
+    pairs = [
+        {
+            "prompt": row["prompt"],
+            "chosen": row["completion"],
+            "rejected": [{"role": "assistant", "content": "I do not know, and nobody does."}],
+        }
+        for row in ROWS
+    ]
+    folder = job(tmp_path / "dpo", model=tiny_model, method="dpo", beta=0.1, epochs=6)
+    (folder / "data.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    events, result = run(folder)
+
+    losses = [event["loss"] for event in events if "loss" in event]
+    assert losses[0] == pytest.approx(math.log(2), abs=0.05), "untrained, it prefers neither"
+    assert losses[-1] < 0.5 * losses[0]
+    assert (folder / result["model"] / "adapter_config.json").exists()
+    assert not (folder / "out" / "adapter" / "ref").exists()
+
+    again = job(tmp_path / "again", model=tiny_model, method="dpo", epochs=1, adapter=folder / result["model"])
+    (again / "data.jsonl").write_text((folder / "data.jsonl").read_text())
+    _, result = run(again)
+    assert [path.name for path in (again / result["model"]).glob("*/")] == [], "the reference is not part of the result"
+
+
+def test_rows_that_the_method_cannot_use_are_named(tiny_model: Path, tmp_path: Path) -> None:
+    process = start(job(tmp_path / "job", model=tiny_model, method="dpo"))
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert "row 1" in err
+    assert "chosen and rejected" in err

@@ -2,17 +2,18 @@
 # requires-python = ">=3.11"
 # dependencies = ["inspect-ai>=0.3.285", "torch>=2.6", "transformers>=5.0", "peft>=0.18"]
 # ///
-"""Evaluates a language model on multiple-choice items with inspect-ai's own solver and scorer.
+"""Evaluates a language model on questions with choices, or with a short answer, with inspect-ai's own scorers.
 
     python evaluate.py --config config.json
 
     {"model": folder or Hub id, "items": "items.jsonl", "revision": null, "adapter": null, "template": "gpqa",
      "max_tokens": 256, "batch_size": 64, "epochs": 1, "seed": 0, "dtype": "auto"}
 
-`model` and `items` are required. A line of the items file: {"id", "question", "choices", "answer": "A", "category",
-"part"}; choices are shown in the order given. Decoding is greedy, so epochs and seed change nothing but the number of
-lines. dtype "auto" is the checkpoint's own on an accelerator; on a CPU it is bfloat16 where the processor calculates in
-it, and float32 elsewhere.
+`model` and `items` are required. A line of the items file for template "gpqa": {"id", "question", "choices", "answer":
+"A", "category", "part"}; choices are shown in the order given. For template "exact": {"id", "prompt", "completion",
+"category", "part"}, both lists of chat messages; the one message of the completion is what has to be answered. Decoding
+is greedy, so epochs and seed change nothing but the number of lines. dtype "auto" is the checkpoint's own on an
+accelerator; on a CPU it is bfloat16 where the processor calculates in it, and float32 elsewhere.
 
 Prints a progress event every few seconds and {"result": ...} at the end; writes out/items.jsonl (one line an item and
 epoch) and inspect's own log to out/inspect. Exit 2: the config, the model or the items cannot be used as they are.
@@ -22,6 +23,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 import sys
 import time
 import typing
@@ -34,10 +36,15 @@ if TYPE_CHECKING:
     import torch
     from inspect_ai.log import EvalSample
     from inspect_ai.model import Model
+    from inspect_ai.scorer import Scorer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TEMPLATES = ("gpqa",)
-"""gpqa: `multiple_choice(cot=True)` and `choice()`, as inspect-evals scores GPQA."""
+TEMPLATES = {"gpqa": ("question", "choices", "answer"), "exact": ("prompt", "completion")}
+"""Template -> what an item has. gpqa: `multiple_choice(cot=True)` and `choice()`, as inspect-evals scores GPQA. exact:
+the prompt as it is, and `match(location="exact")`: case, and blanks and punctuation around the answer, do not count."""
+NUMBER = re.compile(r"[-+]?(\d\.?){1,5}")
+"""Compared by value, so that a sign counts; inspect rounds longer ones to five digits."""
+ROLES = ("system", "user", "assistant", "tool")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 PROGRESS_SECONDS = 2.0
 OUT = Path("out")
@@ -103,7 +110,7 @@ def read_config(path: Path) -> Config:
     return config
 
 
-def read_items(path: Path) -> list[dict[str, Any]]:
+def read_items(path: Path, template: str) -> list[dict[str, Any]]:
     """The items in file order. Raises JobError with the line number for a row that cannot be scored."""
     try:
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
@@ -113,18 +120,28 @@ def read_items(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             item = json.loads(line)
-            item = {key: item[key] for key in ("id", "question", "choices", "answer", "category", "part")}
+            item = {key: item[key] for key in ("id", *TEMPLATES[template], "category", "part")}
             item["id"] = str(item["id"])
-            letters = [chr(ord("A") + i) for i in range(len(set(item["choices"])))]
-            usable = len(letters) == len(item["choices"]) >= 2 and item["answer"] in letters
+            advice = advice_on(item)
         except (ValueError, KeyError, TypeError) as e:
             raise JobError(f"{path}, line {number} is not an item ({e!r}); see the top of this script") from e
-        if not usable:
-            raise JobError(f"{path}, line {number}: give distinct choices and the letter of the right one as answer")
+        if advice:
+            raise JobError(f"{path}, line {number}: {advice}")
         items.append(item)
     if len({item["id"] for item in items}) < len(items):
         raise JobError(f"{path} has an id twice; give every item an id of its own")
     return items
+
+
+def advice_on(item: dict[str, Any]) -> str:
+    """What to do about an item that cannot be scored; empty for one that can. Raises KeyError or TypeError."""
+    if "choices" in item:
+        letters = [chr(ord("A") + i) for i in range(len(set(item["choices"])))]
+        usable = len(letters) == len(item["choices"]) >= 2 and item["answer"] in letters
+        return "" if usable else "give distinct choices and the letter of the right one as answer"
+    texts = [item["prompt"], item["completion"]]
+    chat = all(turn["role"] in ROLES and isinstance(turn["content"], str) for turns in texts for turn in turns)
+    return "" if chat and item["prompt"] and len(item["completion"]) == 1 else "give messages, one as completion"
 
 
 def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
@@ -336,16 +353,20 @@ def score(config: Config, items: list[dict[str, Any]], decoder: GreedyDecoder) -
     from inspect_ai import eval as inspect_eval
     from inspect_ai.dataset import MemoryDataset, Sample
     from inspect_ai.scorer import choice
-    from inspect_ai.solver import multiple_choice
+    from inspect_ai.solver import generate, multiple_choice
 
+    choices = config.template == "gpqa"
     dataset = [
-        Sample(id=item["id"], input=item["question"], choices=item["choices"], target=item["answer"]) for item in items
+        Sample(id=item["id"], input=item["question"], choices=item["choices"], target=item["answer"])
+        if choices
+        else Sample(id=item["id"], input=item["prompt"], target=item["completion"][0]["content"])
+        for item in items
     ]
     task = Task(
         name=config.template,
         dataset=MemoryDataset(dataset),
-        solver=multiple_choice(cot=True),
-        scorer=choice(),
+        solver=multiple_choice(cot=True) if choices else generate(),
+        scorer=choice() if choices else exact_match(),
         epochs=Epochs(config.epochs, "mean"),
     )
     count = len(items) * config.epochs
@@ -360,6 +381,23 @@ def score(config: Config, items: list[dict[str, Any]], decoder: GreedyDecoder) -
     if log.status != "success" or len(samples) != count:
         raise RuntimeError(log.error.traceback if log.error else f"{len(samples)} of {count} samples have a score")
     return samples
+
+
+def exact_match() -> "Scorer":
+    """inspect's `match`, by value where the right answer is a number."""
+    from inspect_ai.scorer import Score, Target, accuracy, match, scorer
+    from inspect_ai.solver import TaskState
+
+    @scorer(metrics=[accuracy()], name="exact")
+    def either() -> "Scorer":
+        text, number = match("exact"), match("exact", numeric=True)
+
+        async def score(state: TaskState, target: Target) -> Score | None:
+            return await (number if NUMBER.fullmatch(target.text.strip()) else text)(state, target)
+
+        return score
+
+    return either()
 
 
 def line(item: dict[str, Any], sample: "EvalSample") -> dict[str, Any]:
@@ -418,11 +456,11 @@ def prepare_environment(config: Config) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Evaluates a language model on multiple-choice items.")
+    parser = argparse.ArgumentParser(description="Evaluates a language model on questions.")
     parser.add_argument("--config", type=Path, default=Path("config.json"))
     try:
         config = read_config(parser.parse_args().config)
-        result = evaluate(config, read_items(Path(config.items)))
+        result = evaluate(config, read_items(Path(config.items), config.template))
     except JobError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2

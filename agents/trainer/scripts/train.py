@@ -7,10 +7,10 @@
 # ///
 """Post-trains a causal language model: `python train.py --config config.json`, in a folder that holds the data.
 
-`data.jsonl` has a `prompt` and a `completion` in every row, both lists of chat messages. Only the completion is in the
-loss, its end-of-turn token included. Writes out/adapter (LoRA) or out/model (all weights), and out/metrics.jsonl with
-one line a weight update. Standard output has one JSON event a line and ends with `{"result": ...}`. Exit status 2, with
-one line on standard error, for a config or data that cannot be used.
+Every row of `data.jsonl` has a `prompt` and, for SFT, a `completion`, for DPO a `chosen` and a `rejected` one: lists of
+chat messages. Only completions are in the loss, their end-of-turn token included. Writes out/adapter (LoRA) or
+out/model (all weights), and out/metrics.jsonl with one line a weight update. Standard output has one JSON event a line
+and ends with `{"result": ...}`. Exit status 2, with one line on standard error, for a config or data that is no use.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -59,6 +60,8 @@ class Config(Strict):
     micro_batch: PositiveInt
     """Rows that one process computes at a time."""
     method: str = "sft"
+    beta: PositiveFloat = 0.1
+    """DPO: how strongly the model is held to its start."""
     revision: str | None = None
     adapter: str | None = None
     """Folder of an adapter of this base to go on from, with a fresh optimizer."""
@@ -90,23 +93,30 @@ class Row(BaseModel):
     completion: list[Message]
 
 
+class Pair(BaseModel):
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Post-trains a causal language model.")
     parser.add_argument("--config", type=Path, required=True)
     config = read_config(parser.parse_args().config)
-    rows = read_rows(Path(config.data))
+    rows = read_rows(Path(config.data), METHODS[config.method].row)
     quiet_and_local(config)
     with redirect_stdout(io.StringIO()):
         result = train(config, rows)
     emit({"result": result})
 
 
-def train(config: Config, rows: list[Row]) -> dict[str, Any]:
+def train(config: Config, rows: list[Row] | list[Pair]) -> dict[str, Any]:
     """Trains, saves, and returns the run's figures: seconds, GiB, tokens without padding."""
     from datasets import Dataset
 
     model, tokenizer = load(config)
-    trainer = METHODS[config.method](config, model, tokenizer, Dataset.from_list([row.model_dump() for row in rows]))
+    dataset = Dataset.from_list([row.model_dump() for row in rows])
+    trainer = METHODS[config.method].trainer(config, model, tokenizer, dataset)
     suit_processor(trainer)
     began = time.monotonic()
     train_loss = trainer.train().training_loss
@@ -133,6 +143,7 @@ def sft(config: Config, model: Any, tokenizer: Any, rows: Any) -> Any:
         "max_length": config.max_length,
         "packing": config.packing,
         "completion_only_loss": True,
+        "train_sampling_strategy": "group_by_length" if config.group_by_length and not config.packing else "random",
     }
     return SFTTrainer(
         model=model,
@@ -144,8 +155,29 @@ def sft(config: Config, model: Any, tokenizer: Any, rows: Any) -> Any:
     )
 
 
-METHODS: dict[str, Callable[[Config, Any, Any, Any], Any]] = {"sft": sft}
-"""Method -> what builds its TRL trainer from config, model, tokenizer and rows."""
+def dpo(config: Config, model: Any, tokenizer: Any, rows: Any) -> Any:
+    """Direct preference optimisation [arXiv 2305.18290]; the reference is the model as it is at the start."""
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    return DPOTrainer(
+        model=model,
+        args=DPOConfig(**shared_arguments(config), max_length=config.max_length, beta=config.beta),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=new_adapter(config),
+        callbacks=[progress()],
+    )
+
+
+@dataclass(frozen=True)
+class Method:
+    trainer: Callable[[Config, Any, Any, Any], Any]
+    """Builds the TRL trainer from config, model, tokenizer and rows."""
+    row: type[Row] | type[Pair]
+
+
+METHODS = {"sft": Method(sft, Row), "dpo": Method(dpo, Pair)}
 
 
 def shared_arguments(config: Config) -> dict[str, Any]:
@@ -159,11 +191,10 @@ def shared_arguments(config: Config) -> dict[str, Any]:
         "lr_scheduler_type": config.lr_scheduler,
         "warmup_steps": config.warmup_ratio,  # below 1 it is a fraction of all steps
         "seed": config.seed,
-        "bf16": True,
+        "bf16": calculates_in_bf16(),
         "use_cpu": not on_gpu(),
         "dataloader_pin_memory": on_gpu(),
         "activation_checkpointing": config.activation_checkpointing,
-        "train_sampling_strategy": "group_by_length" if config.group_by_length and not config.packing else "random",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
@@ -214,7 +245,12 @@ def suit_processor(trainer: Any) -> None:
     # so that compiled shapes stay the same. Nothing is compiled here, and most tokens belong to prompts.
     vars(trl.trainer.utils)["_use_triton"] = lambda _device: True
     # While rows are short, the backward pass of the CPU's fused attention is slower than plain matrix products.
-    if max(map(len, trainer.train_dataset["input_ids"])) <= 512:
+    columns = [
+        name for name in ("input_ids", "chosen_ids", "rejected_ids") if name in trainer.train_dataset.column_names
+    ]
+    prompts = trainer.train_dataset["prompt_ids"] if "prompt_ids" in trainer.train_dataset.column_names else [[]]
+    longest = max(len(ids) for name in columns for ids in trainer.train_dataset[name]) + max(map(len, prompts))
+    if longest <= 512:
         trainer.model.set_attn_implementation("eager")
 
 
@@ -254,7 +290,8 @@ def progress() -> Any:
 def save(model: Any, config: Config) -> str:
     """Saves to out/adapter or out/model, and returns which."""
     if config.lora:
-        model.save_pretrained(OUT / "adapter", save_embedding_layers=False)  # the base's; "auto" asks the Hub
+        # The embeddings are the base's ("auto" asks the Hub); DPO's reference may be an adapter beside the trained one.
+        model.save_pretrained(OUT / "adapter", save_embedding_layers=False, selected_adapters=["default"])
         return str(OUT / "adapter")
     from huggingface_hub import snapshot_download
     from transformers import AutoConfig
@@ -277,6 +314,13 @@ def quiet_and_local(config: Config) -> None:
         os.environ.pop(f"TRACKIO_{name}", None)
     if Path(config.model).is_dir():
         os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def calculates_in_bf16() -> bool:
+    """Whether the device has instructions for bfloat16; a processor without them is twenty times slower in it."""
+    import torch
+
+    return on_gpu() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def on_gpu() -> bool:
@@ -307,15 +351,16 @@ def read_config(path: Path) -> Config:
     return config
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows to train on. Exits 2 at the first that is not a prompt and a completion of chat messages."""
-    rows: list[Row] = []
+def read_rows(path: Path, kind: type[Row] | type[Pair]) -> list[Any]:
+    """The rows to train on. Exits 2 at the first that has not what the method needs."""
+    rows: list[Any] = []
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                rows.append(Row.model_validate_json(line))
+                rows.append(kind.model_validate_json(line))
     except (OSError, ValueError) as error:
-        fail(f"{path}, row {len(rows) + 1}: {problem(error)}", "give rows of prompt and completion, lists of messages")
+        columns = " and ".join(kind.model_fields)
+        fail(f"{path}, row {len(rows) + 1}: {problem(error)}", f"give rows of {columns}, lists of messages")
     if not rows:
         fail(f"{path} has no rows", "give at least one")
     return rows

@@ -1,5 +1,6 @@
 """Gives a worker process the jobs that take no time; a test puts this folder on its PYTHONPATH."""
 
+import os
 from pathlib import Path
 
 from agents.evaluator import evaluation
@@ -9,5 +10,5 @@ from agents.trainer import delivery, training
 NOOP = Path(__file__).parents[1]
 training.SCRIPT = NOOP / "train.py"
 delivery.SCRIPT = NOOP / "merge.py"
-evaluation.SCRIPT = NOOP / "evaluate.py"
-playbook.LIBRARY = NOOP / "recipes.toml"
+evaluation.SCRIPTS = dict.fromkeys(evaluation.SCRIPTS, NOOP / "evaluate.py")
+playbook.LIBRARY = Path(os.environ.get("NOOP_RECIPES", NOOP / "recipes.toml"))

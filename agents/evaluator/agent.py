@@ -1,0 +1,36 @@
+"""The evaluator with a language model: what it may propose, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents import prompting
+from agents.brain import Brief, Move, Proposal
+from agents.evaluator import playbook
+from agents.evaluator.proposal import EvaluationProposal, HoldOutProposal
+from agents.llm import LanguageModel
+
+PROMPTS = Path(__file__).parent / "prompts"
+PROPOSALS: dict[Move, type[Proposal]] = {
+    Move.HOLD_OUT: HoldOutProposal,
+    Move.BASELINE: EvaluationProposal,
+    Move.CANDIDATE: EvaluationProposal,
+    Move.CONFIRM: EvaluationProposal,
+}
+
+
+def propose(brief: Brief, model: LanguageModel) -> Proposal:
+    """The model's proposal."""
+    return prompting.propose(brief, model, PROPOSALS[brief.move], PROMPTS, fault, rules=playbook.propose(brief).plain())
+
+
+def fault(proposal: Proposal, brief: Brief) -> str:
+    """Why a proposal cannot be carried out; empty if it can.
+
+    What is scored, on which items and when is what makes a score mean something: a model may explain it, not change it.
+    """
+    if isinstance(proposal, HoldOutProposal):
+        return ""
+    rules = playbook.propose(brief).plain()
+    other = [key for key, value in proposal.plain().items() if key != "why" and value != rules[key]]
+    return "; ".join(f"`{key}` must be {rules[key]}" for key in other)

@@ -1,0 +1,298 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["torch>=2.6", "transformers>=5.0", "peft>=0.18"]
+# ///
+"""Measures how likely a language model finds given answers: nats a token, or which of two it prefers.
+
+    python likelihood.py --config config.json
+
+    {"model": folder or Hub id, "items": "items.jsonl", "metric": "loss", "revision": null, "adapter": null,
+     "batch_tokens": 2048, "dtype": "auto"}
+
+`model` and `items` are required. A line of the items file: {"id", "prompt", "completion", "category", "part"}, both
+texts lists of chat messages; metric "preference" also needs `rejected`, and the completion is what was chosen. The
+tokens that count are those of TRL's completion-only loss: all that the chat template adds to the prompt for the answer,
+its end of turn included. An answer is preferred where it has fewer nats a token, so that length decides nothing [SimPO,
+arXiv 2405.14734]. Where a text does not fit the model's context, the answer gets what the prompt leaves, at least half,
+and the prompt loses its beginning. `batch_tokens` bounds a batch, padding included. dtype "auto" is the checkpoint's
+own on an accelerator; on a CPU it is bfloat16 where the processor calculates in it, and float32 elsewhere.
+
+Prints a progress event every few seconds and {"result": ...} at the end; writes out/items.jsonl, one line an item: the
+score is nats a token (less is better), or 1 or 0 with the `margin` in nats a token. Exit 2: the config, the model or
+the items cannot be used as they are.
+"""
+
+import argparse
+import difflib
+import inspect
+import json
+import math
+import os
+import sys
+import time
+import typing
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+METRICS = {"loss": ("completion",), "preference": ("completion", "rejected")}
+"""Metric -> the texts of an item that are measured."""
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+PROGRESS_SECONDS = 2.0
+FLOAT_TOKENS = 256
+"""Tokens whose logits are in float32 at once: 160 MB with a vocabulary of 152k."""
+OUT = Path("out")
+
+
+class JobError(Exception):
+    """The job cannot be done as it was given; the message ends with the next move."""
+
+
+@dataclass(frozen=True)
+class Config:
+    model: str
+    items: str
+    metric: str = "loss"
+    revision: str | None = None
+    adapter: str | None = None
+    batch_tokens: int = 2048
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A prompt and its answer as tokens."""
+
+    ids: list[int]
+    start: int
+    """Where the answer begins; at least 1, because nothing predicts the first token."""
+    cut: bool
+    """It did not fit the model's context."""
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids) - self.start
+
+
+def read_config(path: Path) -> Config:
+    """Raises JobError for anything that is not exactly the documented settings."""
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise JobError(f"cannot read the config {path}: {e}; give a JSON file") from e
+    if not isinstance(given, dict):
+        raise JobError(f"{path} is not a JSON object; see the example at the top of this script")
+    known = {field.name: field for field in fields(Config)}
+    for key in given.keys() - known.keys():
+        near = difflib.get_close_matches(key, known, 1)
+        raise JobError(f"unknown key {key!r} in {path}; " + (f"did you mean {near[0]!r}?" if near else "remove it"))
+    missing = [name for name, field in known.items() if field.default is MISSING and name not in given]
+    if missing:
+        raise JobError(f"{path} lacks {', '.join(missing)}; add it")
+    types = typing.get_type_hints(Config)
+    for key, value in given.items():
+        if not isinstance(value, types[key]) or isinstance(value, bool):
+            raise JobError(f"{key} is {value!r} in {path}; give a value of type {known[key].type}")
+    config = Config(**given)
+    for folder in (config.model, config.adapter):
+        if folder and Path(folder).is_absolute() and not Path(folder).is_dir():
+            raise JobError(f"there is no folder {folder}; give a folder with a model or a Hub id")
+    if config.batch_tokens < 1:
+        raise JobError(f"batch_tokens is {config.batch_tokens}; give at least 1")
+    for name, allowed in (("metric", METRICS), ("dtype", DTYPES)):
+        if getattr(config, name) not in allowed:
+            raise JobError(f"{name} is {getattr(config, name)!r}; choose {' or '.join(allowed)}")
+    return config
+
+
+def read_items(path: Path, metric: str) -> list[dict[str, Any]]:
+    """The items in file order. Raises JobError with the line number for a row that cannot be measured."""
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except (OSError, ValueError) as e:
+        raise JobError(f"cannot read the items {path}: {e}; give a JSONL file") from e
+    items: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            item = json.loads(line)
+            item = {key: item[key] for key in ("id", "prompt", *METRICS[metric], "category", "part")}
+            item["id"] = str(item["id"])
+            for key in ("prompt", *METRICS[metric]):
+                item[key] = [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in item[key]]
+        except (ValueError, KeyError, TypeError) as e:
+            raise JobError(f"{path}, line {number} is not an item ({e!r}); see the top of this script") from e
+        if not all(item[key] for key in METRICS[metric]):
+            raise JobError(f"{path}, line {number}: give at least one message as {' and as '.join(METRICS[metric])}")
+        items.append(item)
+    if len({item["id"] for item in items}) < len(items):
+        raise JobError(f"{path} has an id twice; give every item an id of its own")
+    return items
+
+
+def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The model on its device with the adapter merged in, and the model's own tokenizer. Raises JobError."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+        model: Any = AutoModelForCausalLM.from_pretrained(config.model, revision=config.revision, dtype="auto")
+        if config.adapter:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, config.adapter).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as e:
+        reason = " ".join(str(e).split())[:300]
+        raise JobError(f"cannot load {config.adapter or config.model} ({reason}); give a folder or a Hub id") from e
+    if not tokenizer.chat_template:
+        raise JobError(f"{config.model} has no chat template; choose an instruct model or add chat_template.jinja")
+    native = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if config.dtype != "auto":
+        model.to(getattr(torch, config.dtype))
+    elif device == "cpu":
+        model.to(torch.bfloat16 if native else torch.float32)
+    return model.to(device).eval(), tokenizer
+
+
+def encode(item: dict[str, Any], key: str, tokenizer: "PreTrainedTokenizerBase", context: int | None) -> Text:
+    """The item's prompt and its answer `key`, as TRL's trainers tokenize them. Raises JobError where that cannot be."""
+    from jinja2 import TemplateError
+
+    try:
+        asked = tokenizer.apply_chat_template(item["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
+        whole = tokenizer.apply_chat_template(item["prompt"] + item[key], return_dict=True)["input_ids"]
+    except TemplateError as e:
+        raise JobError(f"the chat template refuses item {item['id']} ({e}); mend or drop it") from e
+    # Not always after the prompt: some templates render the end of a prompt differently once an answer follows.
+    same = next((i for i, pair in enumerate(zip(asked, whole, strict=False)) if pair[0] != pair[1]), len(asked))
+    start = max(1, min(same, len(whole)))
+    if start == len(whole):
+        raise JobError(f"the chat template leaves nothing of item {item['id']}'s {key}; mend or drop it")
+    if context is None or len(whole) <= context:
+        return Text(whole, start, cut=False)
+    end = start + max(context - start, context // 2)
+    ids = whole[:end][-context:]
+    return Text(ids, start - len(whole[:end]) + len(ids), cut=True)
+
+
+def batches(texts: list[Text], budget: int) -> Iterator[list[int]]:
+    """Positions of texts of similar length whose batch has at most `budget` tokens, or that are alone."""
+    batch: list[int] = []
+    for position in sorted(range(len(texts)), key=lambda position: len(texts[position].ids)):
+        if batch and (len(batch) + 1) * len(texts[position].ids) > budget:
+            yield batch
+            batch = []
+        batch.append(position)
+    yield batch
+
+
+def nats_a_token(model: "PreTrainedModel", batch: list[Text]) -> list[float]:
+    """Mean negative log-likelihood of each answer's tokens. Pads on the right, where causal attention never looks."""
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torch.nn.utils.rnn import pad_sequence
+
+    rows = [torch.tensor(text.ids, device=model.device) for text in batch]
+    ids, mask = (pad_sequence(values, batch_first=True) for values in (rows, [torch.ones_like(row) for row in rows]))
+    first = min(text.start for text in batch) - 1
+    last = ids.shape[1] - first  # what all rows have in front of their answers needs no logits
+    kept = {"logits_to_keep": last} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **kept).logits[:, -last:]
+    means = []
+    for row, text in enumerate(batch):
+        predicted = logits[row, text.start - 1 - first : len(text.ids) - 1 - first].split(FLOAT_TOKENS)
+        targets = ids[row, text.start : len(text.ids)].split(FLOAT_TOKENS)
+        parts = [cross_entropy(p.float(), t, reduction="sum") for p, t in zip(predicted, targets, strict=True)]
+        means.append(float(torch.stack(parts).sum()) / text.tokens)
+    return means
+
+
+def measure(model: "PreTrainedModel", texts: list[Text], budget: int) -> list[float]:
+    """Nats a token of every text, in order; tells the progress."""
+    import torch
+
+    nats = [0.0] * len(texts)
+    done, started, shown = 0, time.monotonic(), 0.0
+    with torch.inference_mode():
+        for batch in batches(texts, budget):
+            for position, mean in zip(batch, nats_a_token(model, [texts[at] for at in batch]), strict=True):
+                nats[position] = mean
+            done += len(batch)
+            seconds = time.monotonic() - started
+            if seconds - shown >= PROGRESS_SECONDS or done == len(texts):
+                shown = seconds
+                event = {"step": done, "steps": len(texts), "seconds": round(seconds, 1)}
+                print(json.dumps(event), flush=True)
+    return nats
+
+
+def line(item: dict[str, Any], texts: list[Text], nats: list[float]) -> dict[str, Any]:
+    """What is kept of one item."""
+    if not all(map(math.isfinite, nats)):
+        raise JobError(f"item {item['id']} has {nats[0]} nats a token; the model is broken, train it again more gently")
+    kept = {key: item[key] for key in ("id", "part", "category")} | {
+        "epoch": 1,
+        "score": nats[0],
+        "answered": True,
+        "truncated": any(text.cut for text in texts),
+        "output_tokens": sum(text.tokens for text in texts),
+    }
+    return kept if len(nats) == 1 else kept | {"score": int(nats[0] < nats[1]), "margin": nats[1] - nats[0]}
+
+
+def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Runs the job and returns its result. Raises JobError."""
+    started = time.monotonic()
+    prepare_environment(config)
+    print(f"loading {config.model}" + (f" with adapter {config.adapter}" if config.adapter else ""), flush=True)
+    model, tokenizer = load(config)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    encoded = [[encode(item, key, tokenizer, context) for key in METRICS[config.metric]] for item in items]
+    texts = [text for answers in encoded for text in answers]
+    measuring = time.monotonic()
+    nats = iter(measure(model, texts, config.batch_tokens))
+    tokens_per_second = sum(len(text.ids) for text in texts) / (time.monotonic() - measuring)
+    lines = [line(item, answers, [next(nats) for _ in answers]) for item, answers in zip(items, encoded, strict=True)]
+    with (OUT / "items.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in lines)
+    means = {key: round(sum(row[key] for row in lines) / len(lines), 6) for key in ("score", "answered", "truncated")}
+    return {
+        "items": len(items),
+        **means,
+        "seconds": round(time.monotonic() - started, 1),
+        "tokens_per_second": round(tokens_per_second, 1),
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def prepare_environment(config: Config) -> None:
+    """Must come before the heavy imports: keeps libraries from the network and from writing outside `out`."""
+    OUT.mkdir(exist_ok=True)
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["TQDM_DISABLE"] = "1"
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin slow down whatever else uses the cores
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if Path(config.model).is_dir() and (not config.adapter or Path(config.adapter).is_dir()):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measures how likely a language model finds given answers.")
+    parser.add_argument("--config", type=Path, default=Path("config.json"))
+    try:
+        config = read_config(parser.parse_args().config)
+        result = evaluate(config, read_items(Path(config.items), config.metric))
+    except JobError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    print(json.dumps({"result": result}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""A language model that is asked for one typed record at a time: metered, and never asked the same thing twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from agents.provider import Answer, Message, Provider, Refused
+from shared_memory.errors import ContextExhausted, Unavailable
+from shared_memory.records import Record, canonical_digest
+from shared_memory.redaction import redact_plain
+from shared_memory.run_paths import write_atomically
+
+ATTEMPTS = 2
+"""An answer that is refused is sent back once, with the reason."""
+AGAIN = "That answer is refused: {reason}\n\nSend the whole JSON object once more, corrected, and nothing else."
+
+R = TypeVar("R", bound=Record)
+
+
+class Meter(Protocol):
+    """Where what a request takes is booked, under the request's key."""
+
+    def reserve(self, key: str, tokens: int, usd_micro: int) -> None:
+        """Hold the worst case; a key that is held or settled stays as it is. Raises BudgetSpent, and holds nothing."""
+
+    def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
+        """Replace the hold by what it took; None where the price is unknown. May be called again."""
+
+    def release(self, key: str) -> None:
+        """Drop the hold of a request that was turned down."""
+
+
+class Tally:
+    """The meter of a question that belongs to no run: it counts, and knows no cap."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.usd_micro: int | None = 0
+        """None as soon as one price was unknown."""
+
+    def reserve(self, key: str, tokens: int, usd_micro: int) -> None:
+        """Nothing is held."""
+
+    def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
+        self.tokens += tokens
+        self.usd_micro = None if usd_micro is None or self.usd_micro is None else self.usd_micro + usd_micro
+
+    def release(self, key: str) -> None:
+        """Nothing was held."""
+
+
+class InvalidAnswer(Unavailable):
+    """A model's answer was refused, sent back, and refused again."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+        """Of the question; the same again after a crash."""
+
+
+class LanguageModel:
+    """One model, with its answers on disk: a node that runs again after a crash sends no request twice."""
+
+    def __init__(self, model: str, *, api_base: str = "", cache: Path, meter: Meter) -> None:
+        self.name = model
+        self._provider = Provider(model, api_base)
+        self._cache = cache
+        self._meter = meter
+
+    def ask(self, kind: type[R], messages: Sequence[Message], fault: Callable[[R], str] = lambda record: "") -> R:
+        """A record of `kind`. `fault` says in a sentence what is wrong with one that is well-formed; empty accepts it.
+
+        Secrets are removed from the messages. Raises InvalidAnswer after the second refusal, BudgetSpent where a cap
+        leaves no room for a request, and Unavailable or ContextExhausted where the model cannot be used.
+        """
+        conversation = list(messages)
+        asked: list[str] = []
+        reason = ""
+        for _ in range(ATTEMPTS):
+            answer = self._answer(conversation, kind, asked)
+            read = _read(answer.text, kind, fault)
+            if not isinstance(read, str):
+                return read
+            reason = read
+            conversation.append({"role": "assistant", "content": answer.text})
+            conversation.append({"role": "user", "content": AGAIN.format(reason=reason)})
+        raise InvalidAnswer(f"`{self.name}` gave no usable {kind.__name__}: {reason}", "+".join(asked))
+
+    def forget(self, error: InvalidAnswer) -> None:
+        """Put the refused answers aside, so that the question is asked anew."""
+        for digest in error.key.split("+"):
+            file = self._file(digest)
+            if file.exists():
+                file.replace(self._cache / f"{digest}.refused{self._times_refused(digest)}.json")
+
+    def _answer(self, conversation: Sequence[Message], kind: type[Record], asked: list[str]) -> Answer:
+        """The answer to a conversation, from the cache or the model; notes the request's digest in `asked`."""
+        messages = redact_plain(conversation)
+        schema = strict_schema(kind)
+        digest = canonical_digest({"model": self.name, "messages": messages, "schema": schema})[:32]
+        asked.append(digest)
+        file = self._file(digest)
+        # What was refused and put aside is paid for: the question asked anew is another booking.
+        key = f"llm:{digest}:{self._times_refused(digest)}"
+        if file.exists():
+            answer = Answer.model_validate_json(file.read_text(encoding="utf-8"))
+        else:
+            answer = self._ask(messages, schema, kind.__name__, key)
+            self._cache.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, answer.model_dump_json().encode())
+        self._meter.settle(key, answer.tokens, answer.usd_micro)
+        return answer
+
+    def _ask(self, messages: Sequence[Message], schema: dict[str, Any], name: str, key: str) -> Answer:
+        # No tokenizer makes more tokens of a text than it has bytes; what a chat template adds is less than it saves.
+        request_tokens = len(json.dumps([messages, schema]).encode())
+        most = request_tokens + self._provider.most_answer_tokens
+        self._meter.reserve(key, most, self._provider.most_usd_micro(request_tokens))
+        try:
+            answer = self._provider.complete(messages, schema, name)
+        except (Refused, ContextExhausted):
+            self._meter.release(key)
+            raise
+        # A server that does not count has its worst case booked: a cap that nothing counts against is none.
+        return answer if answer.tokens else answer.model_copy(update={"tokens": most})
+
+    def _file(self, digest: str) -> Path:
+        return self._cache / f"{digest}.json"
+
+    def _times_refused(self, digest: str) -> int:
+        return len(list(self._cache.glob(f"{digest}.refused*.json")))
+
+
+def strict_schema(kind: type[Record]) -> dict[str, Any]:
+    """The JSON Schema of `kind` as OpenAI's strict mode takes it.
+
+    Every property is required, none has a default, and references are written out.
+    """
+    from langchain_core.utils.function_calling import convert_to_openai_function
+
+    schema: dict[str, Any] = convert_to_openai_function(kind, strict=True)["parameters"]
+    return _without_defaults(schema)
+
+
+def _without_defaults(schema: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in schema.items() if key not in ("default", "title")}
+    if "properties" in schema:
+        kept["properties"] = {name: _without_defaults(value) for name, value in schema["properties"].items()}
+    if "items" in schema:
+        kept["items"] = _without_defaults(schema["items"])
+    if "anyOf" in schema:
+        kept["anyOf"] = [_without_defaults(value) for value in schema["anyOf"]]
+    return kept
+
+
+def _read(text: str, kind: type[R], fault: Callable[[R], str]) -> R | str:
+    """The record in an answer, or what is wrong with it."""
+    try:
+        record = kind.model_validate(_printable(_json_in(text)))
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)[:5]
+        places = (".".join(map(str, entry["loc"])) or "the object" for entry in faults)
+        return "; ".join(f"`{place}`: {entry['msg']}" for place, entry in zip(places, faults, strict=True))
+    except ValueError as error:
+        return str(error)
+    if not _finite(record.model_dump()):
+        return "every number must be finite"
+    return fault(record) or record
+
+
+def _json_in(text: str) -> Any:
+    """The JSON object that a text is; else the last one in it: unbound models put words or thoughts around it."""
+    decoder, stripped = json.JSONDecoder(), text.strip()
+    found, position = None, text.find("{")
+    try:
+        if stripped.startswith("{"):
+            return decoder.raw_decode(stripped)[0]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no complete JSON object ({str(error)[:100]})") from error
+    while position >= 0:
+        try:
+            found, end = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            end = position + 1
+        position = text.find("{", end)
+    if found is None:
+        raise ValueError("there is no complete JSON object in it")
+    return found
+
+
+def _printable(value: Any) -> Any:
+    """Plain data without control characters, which a terminal would obey."""
+    if isinstance(value, str):
+        return "".join(character for character in value if character.isprintable() or character == "\n")
+    if isinstance(value, dict):
+        return {key: _printable(entry) for key, entry in value.items()}
+    return [_printable(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _finite(value: Any) -> bool:
+    """Whether plain data has no NaN and no infinity in it, which most bounds let pass."""
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

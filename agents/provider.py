@@ -1,0 +1,225 @@
+"""The one place that speaks to LiteLLM: sends a request, tries again where that helps, and says what went wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from shared_memory.errors import ContextExhausted, PostgradError, Unavailable
+from shared_memory.records import MICRO_USD, Record
+from shared_memory.redaction import redact
+
+RETRIES = 2
+"""Times that a request is sent again after a rate limit, a fault of the server or a lost connection."""
+TIMEOUT_SECONDS = 300.0
+"""For one request: a reasoning model, or a model on a CPU, takes minutes. It is not sent again: it may be billed."""
+LONGEST_WAIT = 120.0
+"""Seconds of `Retry-After` that are waited for; who is sent away for longer resumes the run later."""
+MOST_ANSWER_TOKENS = 8192
+"""For one answer, thoughts included; a model's own limit counts where it is lower."""
+KEY_OF_THE_ENDPOINT = "POSTGRAD_BRAIN_KEY"
+"""Environment variable with the key for a goal's `api_base`."""
+
+Message = Mapping[str, str]
+"""`role` and `content`."""
+
+
+class Answer(Record):
+    """What a model said, and what it took."""
+
+    text: str
+    tokens: int
+    """Of the request and the answer; 0 where the server does not say."""
+    usd_micro: int | None
+    """By LiteLLM's price map, rounded up; None where it has no price."""
+
+
+class Refused(Unavailable):
+    """The provider turned the request down: nothing was generated, so nothing is billed."""
+
+
+@lru_cache(maxsize=1)
+def load_litellm() -> Any:
+    """LiteLLM, imported when first used: it takes seconds."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # the prices that it ships with: importing asks no network
+    os.environ["LITELLM_MODE"] = "PRODUCTION"  # else it reads a .env file, and with it a stranger's keys and endpoints
+    import litellm
+
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True  # it prints hints to standard output
+    return litellm
+
+
+class Provider:
+    """The provider of one model; `api_base` is the address of a server that is not the provider's own."""
+
+    def __init__(self, model: str, api_base: str = "") -> None:
+        self.model = model
+        self.api_base = api_base
+
+    def complete(self, messages: Sequence[Message], schema: Mapping[str, Any], name: str) -> Answer:
+        """The model's answer; `schema` (JSON Schema) binds it where the server can do that.
+
+        Raises Refused or ContextExhausted where the request was turned down, and Unavailable where its fate is unknown.
+        """
+        litellm = load_litellm()
+        try:
+            return self._structured(messages, schema, name)
+        except tuple(litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
+            raise self._explained(error) from error
+
+    def _structured(self, messages: Sequence[Message], schema: Mapping[str, Any], name: str) -> Answer:
+        # A JSON Schema as `response_format` rather than a tool call: vLLM, SGLang, llama.cpp, Ollama and LM Studio bind
+        # the decoder by it without a flag at their start, LiteLLM translates it for Anthropic and Gemini, and the
+        # answer is plain text either way. A server that refuses it gets the bare request: the prompt has the schema.
+        bound = {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+        litellm = load_litellm()
+        try:
+            return self._send(self._chat.bind(response_format=bound), messages)
+        except (litellm.BadRequestError, litellm.UnprocessableEntityError) as error:
+            if isinstance(error, litellm.ContextWindowExceededError) or _status(error) >= 500:
+                raise
+            return self._send(self._chat, messages)
+
+    @cached_property
+    def _chat(self) -> Any:
+        load_litellm()
+        from langchain_litellm import ChatLiteLLM
+
+        return ChatLiteLLM(
+            model=self.model,
+            api_base=self.api_base or None,
+            api_key=self._key(),
+            request_timeout=TIMEOUT_SECONDS,
+            max_tokens=self.most_answer_tokens,
+            # `_send` is the only layer that tries again. LangChain counts attempts. `max_retries` is for the provider's
+            # client; `num_retries` would do the same for LiteLLM's wrapper, which is off unless it is set.
+            max_retries=1,
+            model_kwargs={"max_retries": 0, "drop_params": True},
+        )
+
+    def _send(self, chat: Any, messages: Sequence[Message]) -> Answer:
+        """One request, sent again up to RETRIES times.
+
+        The provider clients' own retries would not do: LiteLLM speaks to Anthropic, vLLM and others without one.
+        """
+        sent = [dict(message) for message in messages]
+        # In a thread of its own: in the main one LiteLLM leaves an event loop behind that nobody closes.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            for attempt in range(1 + RETRIES):
+                try:
+                    said = thread.submit(chat.invoke, sent).result()
+                    break
+                except IndexError:  # a reply without choices: a filter withheld them
+                    return Answer(text="", tokens=0, usd_micro=None)
+                except tuple(load_litellm().exceptions.LITELLM_EXCEPTION_TYPES) as error:
+                    if attempt == RETRIES or not _is_worth_another_try(error):
+                        raise
+                    time.sleep(_retry_after(error) or 2.0**attempt)
+        cost = said.response_metadata.get("response_cost")
+        return Answer(
+            text=redact(said.text).encode(errors="replace").decode(),  # half of a surrogate pair fits in no file
+            tokens=(said.usage_metadata or {}).get("total_tokens", 0),
+            usd_micro=None if cost is None else math.ceil(cost * MICRO_USD),
+        )
+
+    def _key(self) -> str | None:
+        """The key to send; None leaves it to LiteLLM, which takes the provider's own from the environment.
+
+        A key goes to the provider, to an address that the environment names beside it, or to this machine. An
+        `api_base` out of a goal file is none of these: whoever wrote the file would be sent the key.
+        """
+        named = {value for name, value in os.environ.items() if name.endswith(("_API_BASE", "_BASE_URL"))}
+        if not self.api_base or self.api_base in named:
+            return None
+        here = urlsplit(self.api_base).hostname in ("localhost", "127.0.0.1", "::1")
+        if os.environ.get(KEY_OF_THE_ENDPOINT):
+            return os.environ[KEY_OF_THE_ENDPOINT]
+        if here and not load_litellm().validate_environment(self.model)["missing_keys"]:
+            return None
+        return "none"  # most servers of one's own ask for no key, and the client insists on one
+
+    @cached_property
+    def _prices(self) -> Mapping[str, Any]:
+        """The model's entry in LiteLLM's price map; empty where it has none."""
+        known: Mapping[str, Mapping[str, Any]] = load_litellm().model_cost
+        return known.get(self.model) or known.get(self.model.partition("/")[2]) or {}
+
+    @cached_property
+    def most_answer_tokens(self) -> int:
+        return min(MOST_ANSWER_TOKENS, int(self._prices.get("max_output_tokens") or MOST_ANSWER_TOKENS))
+
+    def most_usd_micro(self, request_tokens: int) -> int:
+        """The worst case of a request's cost; 0 where its price is unknown."""
+        asked, answered = (float(self._prices.get(f"{way}_cost_per_token") or 0) for way in ("input", "output"))
+        return math.ceil((request_tokens * asked + self.most_answer_tokens * answered) * MICRO_USD)
+
+    def _explained(self, error: Any) -> PostgradError:
+        """The error as one line with the next move; the provider's own words only where ours cannot do, redacted."""
+        litellm, status = load_litellm(), _status(error)
+        where = f"`{self.model}`" + (f" at {self.api_base}" if self.api_base else "")
+        if isinstance(error, litellm.ContextWindowExceededError):
+            return ContextExhausted(f"the brief is longer than {where} can read; choose a model with a longer context")
+        if _no_quota(error):
+            return Refused(f"the account of {where} has no quota left; top it up, then resume the run")
+        if _no_key(error):
+            return Refused(
+                f"{where} refuses the key; set {self._name_of_the_key()} to a valid one, then resume the run"
+            )
+        if status == 404:
+            return Refused(
+                f"{where} does not exist, or this account may not use it; check [brain], then resume the run"
+            )
+        if status == 429:
+            return Refused(f"{where} is over its rate limit; wait a little, then resume the run")
+        if isinstance(error, litellm.Timeout):
+            return Unavailable(f"{where} gave no answer within {TIMEOUT_SECONDS:.0f} s; see to it, then resume the run")
+        cause = redact(" ".join(str(error).partition("Traceback")[0].split()))[:200]
+        if 400 <= status < 500:
+            return Refused(f"{where} does not take the request ({cause}); check [brain], then resume the run")
+        return Unavailable(f"{where} is out of reach ({cause}); see that it runs, then resume the run")
+
+    def _name_of_the_key(self) -> str:
+        if self._key() is not None:
+            return KEY_OF_THE_ENDPOINT
+        provider = self.model.partition("/")[0].upper() if "/" in self.model else "PROVIDER"
+        return f"{provider}_API_KEY"
+
+
+def _status(error: Any) -> int:
+    """HTTP status; 0 where there was no answer."""
+    status = getattr(error, "status_code", None)
+    return status if isinstance(status, int) else 0
+
+
+def _no_quota(error: Any) -> bool:
+    """Whether money is what is missing, in the words of OpenAI, Anthropic and those who answer with 402."""
+    words = f"{error} {getattr(error, 'body', '')}".lower()
+    asked = ("insufficient_quota", "exceeded your current quota", "credit balance")
+    return _status(error) == 402 or any(word in words for word in asked)
+
+
+def _no_key(error: Any) -> bool:
+    """Whether the key is missing or not accepted; OpenAI's client says the former without an answer of the server."""
+    return _status(error) in (401, 403) or "missing credentials" in str(error).lower()
+
+
+def _is_worth_another_try(error: BaseException) -> bool:
+    if isinstance(error, load_litellm().Timeout) or _no_quota(error) or _no_key(error):
+        return False
+    return (_status(error) == 429 or _status(error) >= 500) and _retry_after(error) <= LONGEST_WAIT
+
+
+def _retry_after(error: Any) -> float:
+    """Seconds that the server asks to wait; 0 where it does not say, in seconds."""
+    headers = getattr(error, "litellm_response_headers", None) or {}
+    try:
+        return max(0.0, float(headers.get("retry-after", 0)))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,127 @@
+"""The trainer with a language model: what it may propose, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents import prompting
+from agents.brain import Brief, Move, Proposal
+from agents.llm import LanguageModel
+from agents.trainer import playbook
+from agents.trainer.playbook import NOT_MATHEMATICS, mathematics
+from agents.trainer.proposal import DebugProposal, DeliveryProposal, Plan, RetryProposal, TrainingProposal
+from shared_memory.records import Experiment, Lora, Recipe
+
+PROMPTS = Path(__file__).parent / "prompts"
+PROPOSALS: dict[Move, type[Proposal]] = {
+    Move.DRAFT: TrainingProposal,
+    Move.RETRY: RetryProposal,
+    Move.DEBUG: DebugProposal,
+    Move.IMPROVE: TrainingProposal,
+    Move.ABLATE: TrainingProposal,
+    Move.DELIVER: DeliveryProposal,
+}
+
+
+def propose(brief: Brief, model: LanguageModel) -> Proposal:
+    """The model's proposal, each plan told as what it really changes: its title is what a person approves by."""
+    proposal = prompting.propose(brief, model, PROPOSALS[brief.move], PROMPTS, fault)
+    if isinstance(proposal, TrainingProposal):
+        return proposal.model_copy(update={"plans": tuple(_told(plan, brief) for plan in proposal.plans)})
+    if isinstance(proposal, DebugProposal) and proposal.plan is not None:
+        return proposal.model_copy(update={"plan": _told(proposal.plan, brief)})
+    return proposal
+
+
+def fault(proposal: Proposal, brief: Brief) -> str:
+    """Why a proposal cannot be carried out; empty if it can."""
+    if isinstance(proposal, TrainingProposal):
+        return _fault_of_plans(proposal.plans, brief)
+    if isinstance(proposal, DebugProposal):
+        return _fault_of_mending(proposal, brief)
+    rules = playbook.propose(brief).plain()
+    other = [key for key, value in proposal.plain().items() if key != "why" and value != rules[key]]
+    return "; ".join(f"`{key}` must be {rules[key]!r}" for key in other)
+
+
+def _fault_of_mending(proposal: DebugProposal, brief: Brief) -> str:
+    if proposal.experiment != brief.experiment:
+        return f"`experiment` must be {brief.experiment!r}"
+    crashed = brief.experiments[brief.experiment].recipe
+    rows = proposal.micro_batch
+    if rows is not None and (rows >= crashed.micro_batch or crashed.batch % rows):
+        return f"`micro_batch` must divide {crashed.batch} and be less than {crashed.micro_batch}"
+    return _fault_of_plans((proposal.plan,), brief) if proposal.plan else ""
+
+
+def _fault_of_plans(plans: tuple[Plan, ...], brief: Brief) -> str:
+    if len(plans) > brief.room:
+        return f"there is room for {brief.room} plans, and these are {len(plans)}"
+    tried = {name: mathematics(each.recipe) for name, each in brief.experiments.items()}
+    for number, plan in enumerate(plans):
+        reason = _fault_of_draft(plan, brief) if brief.move is Move.DRAFT else _fault_of_child(plan, brief)
+        again = [name for name, recipe in tried.items() if recipe == mathematics(plan.recipe)]
+        if not reason and again:
+            reason = f"{again[0]} has trained that already"
+        if reason:
+            return f"plan {number + 1}: {reason}"
+        tried[f"plan {number + 1}"] = mathematics(plan.recipe)
+    return ""
+
+
+def _fault_of_draft(plan: Plan, brief: Brief) -> str:
+    if plan.parent != "baseline" or plan.continues:
+        return "a draft starts from the base model: `parent` is 'baseline' and `continues` is false"
+    usable = {each.recipe.id: mathematics(each.recipe) for each in playbook.drafts(brief)}
+    if usable.get(plan.recipe.id) != mathematics(plan.recipe):
+        return f"a draft takes one of the recipes that fit the data, as it is: {', '.join(usable)}"
+    return ""
+
+
+def _fault_of_child(plan: Plan, brief: Brief) -> str:
+    if plan.parent != brief.experiment:
+        return f"`parent` must be {brief.experiment!r}"
+    parent, recipe = brief.experiments[plan.parent], plan.recipe
+    changed = _changed(parent.recipe, recipe)
+    if len(changed) != 1 or "method" in changed:
+        return f"one thing is changed at a time, the method aside, and this changes {', '.join(changed) or 'nothing'}"
+    if recipe.batch % recipe.micro_batch:
+        return f"micro_batch {recipe.micro_batch} does not divide batch {recipe.batch}"
+    if plan.continues and not (changed == ["epochs"] and recipe.epochs > parent.recipe.epochs and parent.model):
+        return "`continues` goes with more epochs of a trained parent, and with nothing else"
+    if brief.move is Move.ABLATE and getattr(recipe, changed[0]) != getattr(_origin(parent, brief), changed[0]):
+        return f"an ablation takes a change back: `{changed[0]}` must be what the first experiment of its line had"
+    return ""
+
+
+def _told(plan: Plan, brief: Brief) -> Plan:
+    """The plan in words of ours, on the recipe that it comes from."""
+    if brief.move is Move.DRAFT:
+        draft = next(each for each in playbook.drafts(brief) if each.recipe.id == plan.recipe.id)
+        return draft.model_copy(update={"why": plan.why})
+    base = brief.experiments[plan.parent].recipe
+    (field,) = _changed(base, plan.recipe)
+    old, new = (_shown(getattr(recipe, field)) for recipe in (base, plan.recipe))
+    change = f"{plan.parent} with {field.replace('_', ' ')} {old} → {new}"
+    if plan.continues:
+        change += ", from its checkpoint"
+    words = {key: getattr(base, key) for key in NOT_MATHEMATICS if key != "micro_batch"}
+    return plan.model_copy(update={"change": change, "recipe": plan.recipe.model_copy(update=words)})
+
+
+def _changed(old: Recipe, new: Recipe) -> list[str]:
+    fields = (field for field in Recipe.model_fields if field not in NOT_MATHEMATICS)
+    return [field for field in fields if getattr(old, field) != getattr(new, field)]
+
+
+def _origin(experiment: Experiment, brief: Brief) -> Recipe:
+    """The recipe that an experiment's line began with."""
+    while experiment.parent in brief.experiments:
+        experiment = brief.experiments[experiment.parent]
+    return experiment.recipe
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Lora):
+        return f"r{value.r} α{value.alpha} dropout {value.dropout:g} on {value.target_modules}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

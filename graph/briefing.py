@@ -1,0 +1,58 @@
+"""What the nodes look up before they act: the goal's model and benchmarks, and the brief that a role is shown."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from agents.base_model import BaseModel, find_base_model
+from agents.brain import Brief, Move
+from agents.evaluator.benchmarks import Benchmark, load_benchmark
+from graph import routing
+from graph.context import Desk
+from graph.state import ById, RunState
+from shared_memory.goal import Goal
+from shared_memory.records import DatasetRecord, EvalResult, Finding, Part, Record
+
+R = TypeVar("R", bound=Record)
+
+
+def brief_from(state: RunState) -> Brief:
+    """What a role is shown."""
+    return Brief(
+        goal=routing.goal_of(state),
+        move=Move(state["move"]),
+        experiment=state.get("subject", ""),
+        trains=tuple(state.get("trains", [])),
+        room=routing.room(state),
+        unscored=tuple(routing.unscored(state)),
+        incumbent=routing.incumbent(state),
+        parameters=model_of(routing.goal_of(state)).parameters,
+        findings=_records(state.get("findings", {}), Finding),
+        recipes=routing.recipes_of(state),
+        datasets=_records(state.get("datasets", {}), DatasetRecord),
+        experiments=routing.experiments_of(state),
+        results=_records(state.get("results", {}), EvalResult),
+        generated=tuple(state.get("generated", [])),
+    )
+
+
+def _records(channel: ById, kind: type[R]) -> dict[str, R]:
+    return {key: kind.model_validate(plain) for key, plain in channel.items()}
+
+
+def described(benchmarks: dict[str, Benchmark], desk: Desk) -> ById:
+    """Benchmark → digest and sizes, told as well."""
+    facts: ById = {}
+    for name, benchmark in benchmarks.items():
+        n = {part.value: sum(item.part == part for item in benchmark.items) for part in Part}
+        facts[name] = {"digest": benchmark.digest, **n}
+        desk.emit("note", text=f"benchmark {name}: {n['selection']} items select, {n['report']} only report")
+    return facts
+
+
+def model_of(goal: Goal) -> BaseModel:
+    return find_base_model(goal.base_model, goal.revision)
+
+
+def benchmarks_of(goal: Goal) -> dict[str, Benchmark]:
+    return {entry.id: load_benchmark(entry) for entry in goal.benchmark}

@@ -1,0 +1,50 @@
+"""How far a consent reaches: which jobs may run on one that was given earlier, without asking again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared_memory.ledger import Action
+from shared_memory.records import Decision, Envelope, JobSpec
+
+ATTEMPTS = 3
+"""Tries at one piece of work that a person's yes covers, the approved one included."""
+
+
+def envelope_of(spec: JobSpec) -> Envelope:
+    """What a person's yes to `spec` covers: the same mathematics, for the same money, in up to ATTEMPTS tries."""
+    return Envelope(
+        scope=spec.scope,
+        max_usd_micro=spec.estimate.usd_micro,
+        max_hours=ATTEMPTS * spec.timeout_seconds / 3600,
+        attempts=ATTEMPTS,
+    )
+
+
+def consent_for(spec: JobSpec, decisions: Sequence[Decision], actions: Sequence[Action]) -> Decision | None:
+    """The person's latest decision whose envelope `spec` lies in, with all that was tried under it; None to ask.
+
+    decisions, actions: of the run, oldest first. A person's own word on exactly this spec always goes before.
+    """
+    if any(decision.spec_digest == spec.digest for decision in decisions):
+        return None
+    given = [decision for decision in decisions if decision.approved and decision.by == "person"]
+    for consent in reversed(given):
+        if consent.envelope.scope == spec.scope:
+            return consent if _fits(spec, consent, decisions, actions) else None
+    return None
+
+
+def _fits(spec: JobSpec, consent: Decision, decisions: Sequence[Decision], actions: Sequence[Action]) -> bool:
+    covered = {consent.spec_digest, *(d.spec_digest for d in decisions if d.parent == consent.spec_digest)}
+    tried = [action for action in actions if action.spec_digest in covered]
+    if any(action.job is None for action in tried):
+        return False  # what an open one will have cost is not known yet
+    spent = sum(action.job.usd_micro for action in tried if action.job)
+    hours = sum(action.job.seconds for action in tried if action.job) / 3600
+    reach = consent.envelope
+    return (
+        len(tried) < reach.attempts
+        and spent + spec.estimate.usd_micro <= reach.max_usd_micro
+        and hours + spec.timeout_seconds / 3600 <= reach.max_hours
+    )

@@ -1,0 +1,157 @@
+"""What a goal will take, before anything is spent: its moves in order, with their jobs, time and worst cost."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from agents.base_model import BaseModel
+from agents.brain import Brief, Move
+from agents.data_engineer import playbook as data_rules
+from agents.data_engineer.prepare import ROWS_PER_HOUR
+from agents.evaluator import evaluation
+from agents.evaluator.proposal import HoldOutProposal
+from agents.researcher import playbook as research_rules
+from agents.trainer.footprint import CHARACTERS_PER_TOKEN, matrix_gflops, timeout_seconds, training_estimate
+from graph.briefing import benchmarks_of
+from graph.carry_out import rows_held_out
+from graph.intake import check_goal
+from graph.routing import JOBS_OF_AN_EXPERIMENT
+from shared_memory.goal import Goal
+from shared_memory.records import Estimate, Part, Recipe, Record
+
+USUAL_FILL = 0.25
+"""Share of a recipe's `max_length` that a row has, where nothing better is known."""
+
+
+class Step(Record):
+    """Something that the run will do."""
+
+    move: str
+    what: str
+    jobs: int = 0
+    hours: float = 0.0
+    """As predicted."""
+    worst_hours: float = 0.0
+    """Until every time-out has struck."""
+    worst_usd: float = 0.0
+
+
+class Forecast(Record):
+    """The plan of a run by the built-in rules; a language model may choose other experiments, within the same caps."""
+
+    steps: tuple[Step, ...]
+    jobs: int
+    hours: float
+    worst_hours: float
+    """No more than the goal's cap."""
+    worst_usd: float
+    """No more than the goal's cap."""
+    notes: tuple[str, ...]
+
+
+def forecast(goal: Goal) -> Forecast:
+    """The plan; nothing is written outside a temporary folder, and no job is started.
+
+    Raises BadInput for a goal that cannot be worked on.
+    """
+    found = check_goal(goal)
+    notes = ["times are predictions from the model's size until this machine has measured them"]
+    with tempfile.TemporaryDirectory(prefix="postgrad-plan-") as folder:
+        first: list[Step] = []
+        if not goal.benchmark:
+            goal, ids, total = rows_held_out(goal, HoldOutProposal(), Path(folder))
+            first.append(Step(move=Move.HOLD_OUT, what=f"hold {len(ids)} of {total} rows out to measure on"))
+        brief = Brief(goal=goal, move=Move.RESEARCH, parameters=found.model.parameters, trains=found.trains)
+        steps = [*first, *_steps(goal, found.model, brief)]
+    limits = goal.limits
+    hours, usd = sum(step.worst_hours for step in steps), sum(step.worst_usd for step in steps)
+    if hours > limits.hours:
+        notes.append(f"the cap of {limits.hours:g} h is reached before every time-out could strike")
+    return Forecast(
+        steps=tuple(steps),
+        jobs=sum(step.jobs for step in steps),
+        hours=round(sum(step.hours for step in steps), 4),
+        worst_hours=round(min(hours, limits.hours), 4),
+        worst_usd=round(min(usd, limits.usd), 2),
+        notes=tuple(notes),
+    )
+
+
+def _steps(goal: Goal, model: BaseModel, brief: Brief) -> Iterator[Step]:
+    baseline = _evaluations(goal, model, tuple(Part), Move.BASELINE, "score the base model on all items")
+    confirm = _evaluations(goal, model, (Part.REPORT,), Move.CONFIRM, "score the champion on the report items")
+    yield baseline
+    if not goal.limits.experiments:
+        return
+    recipes = {recipe.id: recipe for recipe in research_rules.propose(brief).recipes}
+    pilot = next(iter(recipes.values()))
+    yield Step(move=Move.RESEARCH, what=f"recipes of the library, best first: {', '.join(recipes)}")
+    data = _data(goal, brief, recipes)
+    yield data
+    score = _evaluations(goal, model, (Part.SELECTION,), Move.CANDIDATE, "", benchmarks=1)
+    merge = 1 if pilot.lora and "merged" in goal.output.save else 0
+    room = goal.limits.jobs - baseline.jobs - data.jobs - confirm.jobs - merge
+    count = max(0, min(goal.limits.experiments, room // JOBS_OF_AN_EXPERIMENT))
+    adapter = f"LoRA r{pilot.lora.r}" if pilot.lora else "all weights"
+    first = f"a pilot of {pilot.id}: {pilot.method.upper()}, {adapter}, learning rate {pilot.learning_rate:g}"
+    yield _experiments(goal, model, pilot, score, min(count, 1), first)
+    if count > 1:
+        more = f"up to {count - 1} more: other recipes, then single changes to the best"
+        yield _experiments(goal, model, pilot, score, count - 1, more)
+    if merge:
+        yield Step(
+            move=Move.DELIVER, what="merge the champion's adapter and save it", jobs=1, hours=0.01, worst_hours=2
+        )
+    yield confirm
+
+
+def _data(goal: Goal, brief: Brief, recipes: dict[str, Recipe]) -> Step:
+    asked = Brief(goal=goal, move=Move.DATA, recipes=recipes, parameters=brief.parameters, trains=brief.trains)
+    proposal = data_rules.propose(asked)
+    if proposal.generate is None:
+        return Step(move=Move.DATA, what=proposal.summary())
+    hours = proposal.generate.rows / ROWS_PER_HOUR
+    return Step(move=Move.DATA, what=proposal.summary(), jobs=1, hours=round(hours, 4), worst_hours=1)
+
+
+def _evaluations(
+    goal: Goal, model: BaseModel, parts: tuple[Part, ...], move: Move, what: str, benchmarks: int | None = None
+) -> Step:
+    """Scoring one model on the goal's benchmarks, or on the primary one alone."""
+    chosen = [benchmarks_of(goal)[goal.primary.id]] if benchmarks == 1 else list(benchmarks_of(goal).values())
+    estimates = [evaluation.evaluation_estimate(benchmark, parts, model, None) for benchmark in chosen]
+    return Step(
+        move=move,
+        what=what,
+        jobs=len(estimates),
+        hours=round(sum(estimate.hours for estimate in estimates), 4),
+        worst_hours=sum(map(evaluation.timeout_seconds, estimates)) / 3600,
+        worst_usd=_usd(*estimates),
+    )
+
+
+def _experiments(goal: Goal, model: BaseModel, recipe: Recipe, score: Step, count: int, what: str) -> Step:
+    """`count` experiments like one of `recipe`: training, and a score on the selection items."""
+    estimate = training_estimate(model, recipe, _tokens(goal, recipe), recipe.epochs, None, matrix_gflops())
+    worst = timeout_seconds(estimate, calibrated=False) / 3600 + score.worst_hours
+    return Step(
+        move=Move.DRAFT,
+        what=what,
+        jobs=count * JOBS_OF_AN_EXPERIMENT,
+        hours=round(count * (estimate.hours + score.hours), 4),
+        worst_hours=round(count * worst, 4),
+        worst_usd=count * (_usd(estimate) + score.worst_usd),
+    )
+
+
+def _tokens(goal: Goal, recipe: Recipe) -> int:
+    if goal.data.train:
+        return round(sum(Path(source).stat().st_size for source in goal.data.train) / CHARACTERS_PER_TOKEN)
+    return math.ceil(recipe.train_rows * recipe.max_length * USUAL_FILL)
+
+
+def _usd(*estimates: Estimate) -> float:
+    return sum(estimate.usd_micro for estimate in estimates) / 1_000_000

@@ -1,0 +1,170 @@
+"""The commands of each role's craft: audit, plan, eval and compare, with their tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from postgrad.options import JsonOption
+
+
+class Severity(StrEnum):
+    """What `audit --fail-on` takes."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Approve(StrEnum):
+    ASK = "ask"
+    PAID = "paid"
+    AUTO = "auto"
+
+
+def audit(
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="JSONL, JSON, CSV or Parquet files.")],
+    fail_on: Annotated[Severity | None, typer.Option(help="Exit 1 where a finding is as severe.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What is wrong with training data, before anybody trains on them."""
+    from postgrad.crafts import audit as audit_files
+
+    found = audit_files(data)
+    _show(found, as_json, _show_audit)
+    severities = {finding["severity"] for finding in found["findings"]}
+    if (fail_on and "error" in severities) or (fail_on is Severity.WARNING and "warning" in severities):
+        raise typer.Exit(1)
+
+
+def plan(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id or folder.")],
+    method: Annotated[str, typer.Option(help="auto | sft | dpo.")] = "sft",
+    data: Annotated[list[str] | None, typer.Option(help="Training data; may be repeated.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What training a model would take here: memory, batch, time."""
+    from postgrad.crafts import plan as plan_training
+
+    _show(plan_training(model, method, data), as_json, _show_plan)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id or folder.")],
+    benchmark: Annotated[str, typer.Option(help="A file of items, or a name.")],
+    metric: Annotated[str, typer.Option(help="auto | choice | exact | loss | preference.")] = "auto",
+    max_tokens: Annotated[int, typer.Option(help="Tokens that an answer may take.")] = 256,
+    approve: Annotated[Approve, typer.Option(help="Who answers the gate.")] = Approve.ASK,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a model on all items of a benchmark."""
+    from postgrad import api
+    from postgrad.attach import can_ask, follow
+    from postgrad.crafts import evaluation_goal, evaluation_of
+    from shared_memory.settings import load_settings
+
+    settings = load_settings()
+    goal = evaluation_goal(model, benchmark, metric=metric, max_tokens=max_tokens, approve=approve.value)
+    run_id = api.open_run(goal, settings)
+    typer.echo(f"run {run_id} · {settings.run_paths(run_id).root}", err=True)
+    api.start_worker(settings, run_id)
+    code = follow(settings, run_id, ask=can_ask(), from_start=True)
+    if code == 3:
+        typer.echo(f"the run waits for your approval: postgrad approve {run_id}, then postgrad show {run_id}", err=True)
+    if code:
+        raise typer.Exit(code)
+    _show(evaluation_of(settings, run_id), as_json, _show_evaluation)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A run, RUN/EXPERIMENT, or an items.jsonl file.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What is compared with A.")],
+    as_json: JsonOption = False,
+) -> None:
+    """How B differs from A, paired on the items that both were scored on."""
+    from postgrad.comparison import compare as compare_items
+
+    _show(compare_items(a, b), as_json, _show_comparison)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for name, command in (("audit", audit), ("plan", plan), ("eval", evaluate), ("compare", compare)):
+        app.command(name)(command)
+
+
+def _show(result: Mapping[str, Any], as_json: bool, table: Callable[[Mapping[str, Any]], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False, indent=2))
+    else:
+        table(result)
+
+
+def _show_audit(found: Mapping[str, Any]) -> None:
+    from postgrad.tables import show_facts, show_rows
+
+    tokens, duplicates = found["tokens"], found["duplicates"]
+    show_facts(
+        {
+            "verdict": found["verdict"],
+            "rows": f"{found['rows']:,} · {found['format']} · {', '.join(found['columns'])}",
+            "trains": ", ".join(found["methods"]) or "nothing",
+            "length": f"median {tokens['p50']} · 95 % ≤ {tokens['p95']} · longest {tokens['max']} "
+            f"({tokens['total']:,} {tokens['tokenizer']})",
+            "duplicates": f"{duplicates['exact']} exact, {duplicates['near']} more that are nearly so",
+        }
+    )
+    if found["findings"]:
+        columns = ("severity", "kind", "count", "advice")
+        findings = [{**finding, "kind": finding["kind"].replace("_", " ")} for finding in found["findings"]]
+        show_rows(columns, [[str(finding[column]) for column in columns] for finding in findings])
+
+
+def _show_plan(planned: Mapping[str, Any]) -> None:
+    from postgrad.tables import show_facts
+    from postgrad.units import duration
+
+    memory, hardware, batch, recipe = (planned[key] for key in ("memory", "hardware", "batch", "recipe"))
+    parts = " + ".join(f"{part} {gib:.2f}" for part, gib in memory.items() if part != "peak")
+    adapter = f"LoRA r{recipe['lora']['r']}" if recipe["lora"] else "all weights"
+    show_facts(
+        {
+            "model": f"{planned['model']} · {planned['parameters'] / 1e6:,.0f} M parameters",
+            "recipe": f"{recipe['method'].upper()}, {adapter}, lr {recipe['learning_rate']:g} ({recipe['id']})",
+            "memory": f"{memory['peak']:.2f} GiB = {parts}",
+            "hardware": f"{hardware['count']} × {hardware['name']}, {hardware['vram_gib']:.1f} GiB",
+            "batch": f"{batch['effective']} = {batch['per_device']} at once × {batch['accumulation']}",
+            "time": duration(3600 * planned["hours"]) if planned["hours"] is not None else "not known",
+        }
+    )
+    for warning in planned["warnings"]:
+        typer.echo(f"note: {warning}")
+
+
+def _show_evaluation(scored: Mapping[str, Any]) -> None:
+    from postgrad.tables import show_facts
+    from postgrad.units import duration, percent, plus_minus
+
+    score = plus_minus(scored["score"], scored["stderr"], scored["unit"])
+    show_facts(
+        {
+            "score": f"{score} on {scored['n']} items of {scored['benchmark']}",
+            "model": scored["model"],
+            "answered": f"{percent(scored['answered'])} · cut off {percent(scored['truncated'])}",
+            "time": duration(scored["seconds"]),
+            "items": scored["items"],
+            "run": scored["run_id"],
+        }
+    )
+
+
+def _show_comparison(compared: Mapping[str, Any]) -> None:
+    from postgrad.tables import show_rows
+    from postgrad.units import scored
+
+    typer.echo(compared["sentence"])
+    rows = [[compared[side], scored(compared[f"score_{side}"], compared["unit"])] for side in ("a", "b")]
+    show_rows(("model", "score"), rows)

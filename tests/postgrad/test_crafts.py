@@ -1,0 +1,346 @@
+"""Each craft on its own, from Python and from the command line: audit, plan, evaluate, compare."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import postgrad
+from agents.base_model import find_base_model
+from agents.jobs import hardware
+from postgrad.report.evidence import gather
+from shared_memory.database import Database
+from shared_memory.errors import BadInput, Conflict
+from shared_memory.settings import Settings
+from tests.conftest import MakeGoal
+from tests.postgrad.test_cli import COMMAND, Cli, cli, environment
+
+__all__ = ["cli", "environment"]
+
+Recipe = Callable[..., None]
+LLAMA_8B = {
+    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """A CSV of 40 questions with their answers."""
+    path = tmp_path / "sums.csv"
+    path.write_text("question,answer\n" + "".join(f"What is {n} + {n}?,{2 * n}\n" for n in range(40)))
+    return path
+
+
+@pytest.fixture
+def config_only(tmp_path: Path) -> Path:
+    """A model folder with nothing but the config.json of an 8B Llama."""
+    folder = tmp_path / "llama-8b"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA_8B))
+    return folder
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command with nothing replaced."""
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True)
+
+
+# Audit
+
+
+def test_audit_tells_what_is_wrong_with_rows(questions: Path) -> None:
+    questions.write_text(questions.read_text() + "What is 1 + 1?,2\n")
+
+    found = postgrad.audit(questions)
+
+    assert (found["rows"], found["columns"], found["verdict"]) == (41, ["question", "answer"], "fixable")
+    assert found["methods"] == ["sft"]
+    assert found["duplicates"]["exact"] == 1
+    assert [finding["kind"] for finding in found["findings"]] == ["exact_duplicates"]
+
+
+def test_audit_fails_a_script_only_on_the_severity_that_it_asks_for(cli: Cli, questions: Path) -> None:
+    questions.write_text(questions.read_text() + "What is 1 + 1?,2\n")
+
+    assert cli("audit", questions).returncode == 0
+    assert cli("audit", questions, "--fail-on", "error").returncode == 0
+    failed = cli("audit", questions, "--fail-on", "warning", "--json")
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["verdict"] == "fixable"
+    assert "exact duplicates" in cli("audit", questions).stdout
+
+
+def test_audit_of_a_missing_file_is_one_line(cli: Cli) -> None:
+    done = cli("audit", "nothing.csv")
+
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "does not exist" in done.stderr
+
+
+# Plan
+
+
+def test_plan_counts_an_8b_model_from_its_config_and_splits_the_batch_until_it_fits(
+    config_only: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_gpu = hardware.Gpu(index=0, uuid="GPU-0", name="NVIDIA H100", memory_gib=37.0)
+    machine = hardware.LocalHardware(cpu_cores=8, ram_gib=64, gpus=(a_gpu,))
+    monkeypatch.setattr(hardware, "local_hardware", lambda: machine)
+
+    planned = postgrad.plan(config_only, "sft")
+
+    memory = planned["memory"]
+    assert planned["parameters"] == 8_030_261_248
+    assert memory["peak"] == pytest.approx(sum(gib for part, gib in memory.items() if part != "peak"), abs=0.01)
+    assert memory["weights"] == pytest.approx(4 * 8.03e9 / 2**30, rel=0.02)
+    assert planned["hardware"] == {"name": "NVIDIA H100", "count": 1, "vram_gib": 37.0, "usd_per_hour": 0.0}
+    assert planned["batch"] == {"per_device": 2, "accumulation": 8, "effective": 16}
+    assert planned["hours"] is None
+
+
+def test_plan_says_when_nothing_would_fit(config_only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = hardware.LocalHardware(cpu_cores=2, ram_gib=4)
+    monkeypatch.setattr(hardware, "local_hardware", lambda: machine)
+
+    planned = postgrad.plan(config_only)
+
+    assert planned["batch"]["per_device"] == 1
+    assert any("does not fit" in warning and "4.0 GiB" in warning for warning in planned["warnings"])
+
+
+def test_plan_tells_the_hours_of_given_data(config_only: Path, questions: Path) -> None:
+    assert postgrad.plan(config_only, data=questions)["hours"] > 0
+    assert postgrad.plan(config_only)["hours"] is None
+
+
+def test_plan_counts_the_weights_that_are_there(tiny_model: Path) -> None:
+    planned = postgrad.plan(tiny_model)
+
+    assert planned["parameters"] == find_base_model(str(tiny_model)).parameters
+    assert not any("counted from config.json" in warning for warning in planned["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({**LLAMA_8B, "num_experts": 8}, "mixture of experts"),
+        ({"n_embd": 768, "n_layer": 12}, "no number `hidden_size`"),
+        ([], "JSON object"),
+    ],
+)
+def test_plan_refuses_a_config_that_it_cannot_count(config_only: Path, config: object, said: str) -> None:
+    (config_only / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(BadInput, match=said):
+        postgrad.plan(config_only)
+
+
+def test_plan_knows_only_methods_with_a_recipe(config_only: Path) -> None:
+    for method in ("kto", "prayer"):
+        with pytest.raises(BadInput, match=method if method == "kto" else "method"):
+            postgrad.plan(config_only, method)
+
+
+def test_plan_needs_no_heavy_library(config_only: Path) -> None:
+    code = f"""
+import sys, postgrad
+postgrad.plan({str(config_only)!r})
+print([name for name in ("torch", "transformers", "langgraph") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_plan_prints_a_table_or_one_json_document(config_only: Path) -> None:
+    table = command("plan", config_only)
+    assert table.returncode == 0, table.stderr
+    assert "8,030 M parameters" in table.stdout
+    assert "optimizer" in table.stdout
+
+    assert json.loads(command("plan", config_only, "--method", "dpo", "--json").stdout)["recipe"]["method"] == "dpo"
+    assert command("plan", config_only.with_name("absent"), "--json").returncode == 2
+
+
+# Evaluate
+
+
+@pytest.mark.usefixtures("noop_jobs")
+def test_evaluate_scores_all_items_through_the_gate(tiny_model: Path, make_goal: MakeGoal, settings: Settings) -> None:
+    benchmark = make_goal().with_name("physics.jsonl")
+    asked: list[str] = []
+
+    def decide(requests: list[postgrad.Request]) -> bool:
+        asked.extend(request["purpose"] for request in requests)
+        return True
+
+    scored = postgrad.evaluate(tiny_model, benchmark, max_tokens=16, decide=decide)
+
+    assert asked == ["evaluation"]
+    assert (scored["benchmark"], scored["n"], scored["unit"], scored["epochs"]) == ("physics", 50, "fraction", 1)
+    records = [json.loads(line) for line in Path(scored["items"]).read_text().splitlines()]
+    assert scored["score"] == pytest.approx(sum(record["score"] for record in records) / 50)
+    assert 0 < scored["stderr"] < 0.1
+    evidence = gather(settings, Database.open(settings.database), scored["run_id"])
+    assert scored["settings_digest"] in {result.settings_digest for result in evidence.results.values()}
+    assert evidence.row.status == "succeeded"
+
+
+@pytest.mark.usefixtures("noop_jobs")
+def test_evaluate_takes_any_number_of_items_of_any_format(tiny_model: Path, questions: Path) -> None:
+    questions.write_text("".join(questions.read_text().splitlines(keepends=True)[:4]))
+
+    assert postgrad.evaluate(tiny_model, questions, approve="auto")["n"] == 3
+    assert postgrad.evaluate(tiny_model, questions, metric="loss", approve="auto")["unit"] == "nats"
+
+
+@pytest.mark.usefixtures("noop_jobs")
+def test_an_evaluation_that_nobody_approves_says_how_to_go_on(tiny_model: Path, questions: Path) -> None:
+    with pytest.raises(Conflict, match=r"waits for approval; give `decide`"):
+        postgrad.evaluate(tiny_model, questions)
+    with pytest.raises(postgrad.PostgradError, match="there is no score"):
+        postgrad.evaluate(tiny_model, questions, decide=lambda requests: False)
+
+
+def test_eval_on_the_command_line(cli: Cli, tiny_model: Path, questions: Path) -> None:
+    done = cli("eval", tiny_model, "--benchmark", questions, "--approve", "auto", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n"] == 40
+
+    table = cli("eval", tiny_model, "--benchmark", questions, "--approve", "auto")
+    assert "on 40 items of sums" in table.stdout
+
+    parked = cli("eval", tiny_model, "--benchmark", questions, "--json")
+    assert parked.returncode == 3
+    assert parked.stdout == ""
+    assert "postgrad approve" in parked.stderr
+    assert cli("eval", tiny_model, "--benchmark", "absent.csv").returncode == 2
+
+
+# Compare
+
+
+@pytest.fixture
+def better_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model that the stand-in evaluation scores at 60 %."""
+    folder = tmp_path / "better"
+    folder.mkdir()
+    for file in tiny_model.iterdir():
+        (folder / file.name).symlink_to(file)
+    (folder / "quality.json").write_text('{"quality": 0.6}')
+    return folder
+
+
+@pytest.mark.usefixtures("noop_jobs")
+def test_compare_pairs_two_evaluations_item_by_item(tiny_model: Path, better_model: Path, questions: Path) -> None:
+    a = postgrad.evaluate(tiny_model, questions, approve="auto")
+    b = postgrad.evaluate(better_model, questions, approve="auto")
+
+    compared = postgrad.compare(a["run_id"], "last")
+
+    assert (compared["a"], compared["b"]) == (f"{a['run_id']}/baseline", f"{b['run_id']}/baseline")
+    assert (compared["score_a"], compared["score_b"]) == pytest.approx((a["score"], b["score"]))
+    assert compared["delta"] == pytest.approx(b["score"] - a["score"])
+    assert compared["n"] == 40
+    assert compared["ci_low"] > 0
+    assert f"{compared['b']} is better than {compared['a']} on 40 items of sums" in compared["sentence"]
+    reverse = postgrad.compare("last", a["run_id"])
+    assert reverse["delta"] == pytest.approx(-compared["delta"])
+    assert "is worse than" in reverse["sentence"]
+    assert postgrad.compare(a["items"], b["items"]) == compared
+
+
+@pytest.mark.usefixtures("noop_jobs")
+def test_a_lower_loss_is_better(tiny_model: Path, better_model: Path, questions: Path) -> None:
+    a = postgrad.evaluate(tiny_model, questions, metric="loss", approve="auto")
+    postgrad.evaluate(better_model, questions, metric="loss", approve="auto")
+
+    compared = postgrad.compare(a["run_id"], "last")
+
+    assert compared["delta"] == pytest.approx(-0.4)
+    assert "is better than" in compared["sentence"]
+    assert "1.400 nats a token against 1.800 nats a token" in compared["sentence"]
+
+
+@pytest.mark.usefixtures("noop_jobs")
+def test_compare_refuses_what_was_measured_in_another_way(tiny_model: Path, questions: Path) -> None:
+    first = postgrad.evaluate(tiny_model, questions, approve="auto")
+    postgrad.evaluate(tiny_model, questions, approve="auto", max_tokens=32)
+    with pytest.raises(BadInput, match="measured on sums with different settings"):
+        postgrad.compare(first["run_id"], "last")
+
+    other = questions.with_name("other.csv")
+    other.write_text(questions.read_text())
+    postgrad.evaluate(tiny_model, other, approve="auto")
+    with pytest.raises(BadInput, match=r"scored on sums, .* on other"):
+        postgrad.compare(first["run_id"], "last")
+
+
+@pytest.mark.usefixtures("noop_jobs")
+def test_an_experiment_is_compared_on_items_that_did_not_choose_it(make_goal: MakeGoal, recipe: Recipe) -> None:
+    recipe()
+    run = postgrad.run(make_goal(experiments=1))
+
+    compared = postgrad.compare("last/baseline", "last")
+
+    claim = run["champion"]["improvement"]["physics"]
+    assert (compared["n"], compared["b"]) == (25, f"{run['run_id']}/e1")
+    assert {key: compared[key] for key in ("delta", "ci_low", "ci_high", "p_value")} == {
+        key: claim[key] for key in ("delta", "ci_low", "ci_high", "p_value")
+    }
+    with pytest.raises(BadInput, match=r"no score of `e9`; it has those of baseline, e1"):
+        postgrad.compare("last", "last/e9")
+
+
+def records(path: Path, *scores: float) -> Path:
+    path.write_text("".join(json.dumps({"id": str(n), "score": score}) + "\n" for n, score in enumerate(scores)))
+    return path
+
+
+def test_files_of_unknown_origin_are_compared_with_that_doubt(tmp_path: Path) -> None:
+    compared = postgrad.compare(
+        records(tmp_path / "a.jsonl", *[0, 1] * 20), records(tmp_path / "b.jsonl", *[0, 1] * 19, 1, 1)
+    )
+
+    assert (compared["n"], compared["discordant"]) == (40, 1)
+    assert "No difference between" in compared["sentence"]
+    assert compared["sentence"].endswith("nothing tells whether both were measured in the same way.")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        ([1.0], [], "holds no item"),
+        ([1.0], None, "does not exist"),
+    ],
+)
+def test_compare_of_something_that_is_not_there_is_one_line(
+    tmp_path: Path, a: list[float], b: list[float] | None, said: str
+) -> None:
+    other = tmp_path / "b.jsonl"
+    if b is not None:
+        records(other, *b)
+
+    with pytest.raises(BadInput, match=said):
+        postgrad.compare(records(tmp_path / "a.jsonl", *a), other)
+
+
+def test_one_item_shows_no_difference(tmp_path: Path) -> None:
+    compared = postgrad.compare(records(tmp_path / "a.jsonl", 0), records(tmp_path / "b.jsonl", 1))
+
+    assert "No difference between" in compared["sentence"]
+
+
+def test_compare_on_the_command_line(tmp_path: Path) -> None:
+    a, b = records(tmp_path / "a.jsonl", *[0] * 30), records(tmp_path / "b.jsonl", *[0] * 10, *[1] * 20)
+    done = command("compare", a, b, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["delta"] == pytest.approx(2 / 3)
+    assert "is better than" in command("compare", a, b).stdout
+    assert command("compare", a, "nothing").returncode == 2
