@@ -37,6 +37,8 @@ types: setup
 	$(BIN)/mypy
 
 bench: setup
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/demo.py
 
 studio: setup

@@ -87,6 +87,8 @@ class Brief:
     """Experiments that may be planned now."""
     unscored: tuple[str, ...] = ()
     """Trained experiments without a score."""
+    unmeasured: tuple[str, ...] = ()
+    """Benchmarks that an earlier attempt at the move has left to measure; empty for all."""
     incumbent: str = "baseline"
     """The best experiment so far."""
     parameters: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -26,8 +27,11 @@ R = TypeVar("R", bound=Record)
 class Meter(Protocol):
     """Where what a request takes is booked, under the request's key."""
 
-    def reserve(self, key: str, tokens: int, usd_micro: int) -> None:
-        """Hold the worst case; a key that is held or settled stays as it is. Raises BudgetSpent, and holds nothing."""
+    def reserve(self, key: str, tokens: int, usd_micro: int | None) -> bool:
+        """Hold the worst case, None where the price is unknown; False where the key is booked, which stays as it is.
+
+        Raises BudgetSpent, and holds nothing.
+        """
 
     def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
         """Replace the hold by what it took; None where the price is unknown. May be called again."""
@@ -44,8 +48,9 @@ class Tally:
         self.usd_micro: int | None = 0
         """None as soon as one price was unknown."""
 
-    def reserve(self, key: str, tokens: int, usd_micro: int) -> None:
+    def reserve(self, key: str, tokens: int, usd_micro: int | None) -> bool:
         """Nothing is held."""
+        return True
 
     def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
         self.tokens += tokens
@@ -114,21 +119,43 @@ class LanguageModel:
             answer = self._ask(messages, schema, kind.__name__, key)
             self._cache.mkdir(parents=True, exist_ok=True)
             write_atomically(file, answer.model_dump_json().encode())
-        self._meter.settle(key, answer.tokens, answer.usd_micro)
+        self._meter.settle(answer.booking or key, answer.tokens, answer.usd_micro)
         return answer
 
     def _ask(self, messages: Sequence[Message], schema: dict[str, Any], name: str, key: str) -> Answer:
         # No tokenizer makes more tokens of a text than it has bytes; what a chat template adds is less than it saves.
         request_tokens = len(json.dumps([messages, schema]).encode())
         most = request_tokens + self._provider.most_answer_tokens
-        self._meter.reserve(key, most, self._provider.most_usd_micro(request_tokens))
+        usd_micro = self._most_usd_micro(request_tokens)
+        # What is booked without an answer on disk may have been billed: it stays, and the next send has its own key.
+        keys = itertools.chain([key], (f"{key}:send{send}" for send in itertools.count(2)))
+
+        def reserve() -> str:
+            return next(each for each in keys if self._meter.reserve(each, most, usd_micro))
+
+        booked = [reserve()]
         try:
-            answer = self._provider.complete(messages, schema, name)
+            answer = self._provider.complete(messages, schema, name, lambda: booked.append(reserve()))
         except (Refused, ContextExhausted):
-            self._meter.release(key)
+            self._meter.release(booked[-1])
             raise
         # A server that does not count has its worst case booked: a cap that nothing counts against is none.
-        return answer if answer.tokens else answer.model_copy(update={"tokens": most})
+        return answer.model_copy(update={"tokens": answer.tokens or most, "booking": booked[-1]})
+
+    def _most_usd_micro(self, request_tokens: int) -> int | None:
+        """The worst case of a request's cost: by the price map, or by the dearest answer so far where that is more.
+
+        An answer may be priced by the name that the server gave back, which the map may know better than the goal's.
+        """
+        answers = [Answer.model_validate_json(file.read_text("utf-8")) for file in self._cache.glob("*.json")]
+        most = request_tokens + self._provider.most_answer_tokens
+        seen = [
+            math.ceil(most * answer.usd_micro / answer.tokens)
+            for answer in answers
+            if answer.model == self.name and answer.usd_micro is not None and answer.tokens
+        ]
+        mapped = self._provider.most_usd_micro(request_tokens)
+        return max(seen if mapped is None else [*seen, mapped], default=None)
 
     def _file(self, digest: str) -> Path:
         return self._cache / f"{digest}.json"

@@ -83,6 +83,7 @@ def facts_of(brief: Brief) -> dict[str, Any]:
         **variables(brief),
         "move": brief.move.value,
         "unscored": list(brief.unscored),
+        "unmeasured": list(brief.unmeasured),
         "parameters": brief.parameters,
         "trains": list(brief.trains),
         # The address of a model server may hold a password.

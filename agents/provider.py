@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from typing import Any
@@ -38,10 +39,14 @@ class Answer(Record):
     """Of the request and the answer; 0 where the server does not say."""
     usd_micro: int | None
     """By LiteLLM's price map, rounded up; None where it has no price."""
+    model: str = ""
+    """That was asked, by its name in the goal."""
+    booking: str = ""
+    """Key under which it is paid for."""
 
 
 class Refused(Unavailable):
-    """The provider turned the request down: nothing was generated, so nothing is billed."""
+    """The request was turned down, or met no server: nothing was generated, so nothing is billed."""
 
 
 @lru_cache(maxsize=1)
@@ -63,29 +68,34 @@ class Provider:
         self.model = model
         self.api_base = api_base
 
-    def complete(self, messages: Sequence[Message], schema: Mapping[str, Any], name: str) -> Answer:
+    def complete(
+        self, messages: Sequence[Message], schema: Mapping[str, Any], name: str, on_lost: Callable[[], None]
+    ) -> Answer:
         """The model's answer; `schema` (JSON Schema) binds it where the server can do that.
 
+        `on_lost` is called before a request is sent again that may have been billed already, and may forbid it.
         Raises Refused or ContextExhausted where the request was turned down, and Unavailable where its fate is unknown.
         """
         litellm = load_litellm()
         try:
-            return self._structured(messages, schema, name)
+            return self._structured(messages, schema, name, on_lost)
         except tuple(litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
             raise self._explained(error) from error
 
-    def _structured(self, messages: Sequence[Message], schema: Mapping[str, Any], name: str) -> Answer:
+    def _structured(
+        self, messages: Sequence[Message], schema: Mapping[str, Any], name: str, on_lost: Callable[[], None]
+    ) -> Answer:
         # A JSON Schema as `response_format` rather than a tool call: vLLM, SGLang, llama.cpp, Ollama and LM Studio bind
         # the decoder by it without a flag at their start, LiteLLM translates it for Anthropic and Gemini, and the
         # answer is plain text either way. A server that refuses it gets the bare request: the prompt has the schema.
         bound = {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
         litellm = load_litellm()
         try:
-            return self._send(self._chat.bind(response_format=bound), messages)
+            return self._send(self._chat.bind(response_format=bound), messages, on_lost)
         except (litellm.BadRequestError, litellm.UnprocessableEntityError) as error:
             if isinstance(error, litellm.ContextWindowExceededError) or _status(error) >= 500:
                 raise
-            return self._send(self._chat, messages)
+            return self._send(self._chat, messages, on_lost)
 
     @cached_property
     def _chat(self) -> Any:
@@ -104,7 +114,7 @@ class Provider:
             model_kwargs={"max_retries": 0, "drop_params": True},
         )
 
-    def _send(self, chat: Any, messages: Sequence[Message]) -> Answer:
+    def _send(self, chat: Any, messages: Sequence[Message], on_lost: Callable[[], None]) -> Answer:
         """One request, sent again up to RETRIES times.
 
         The provider clients' own retries would not do: LiteLLM speaks to Anthropic, vLLM and others without one.
@@ -117,16 +127,19 @@ class Provider:
                     said = thread.submit(chat.invoke, sent).result()
                     break
                 except IndexError:  # a reply without choices: a filter withheld them
-                    return Answer(text="", tokens=0, usd_micro=None)
+                    return Answer(text="", tokens=0, usd_micro=None, model=self.model)
                 except tuple(load_litellm().exceptions.LITELLM_EXCEPTION_TYPES) as error:
                     if attempt == RETRIES or not _is_worth_another_try(error):
                         raise
                     time.sleep(_retry_after(error) or 2.0**attempt)
+                    if _is_lost(error):
+                        on_lost()
         cost = said.response_metadata.get("response_cost")
         return Answer(
             text=redact(said.text).encode(errors="replace").decode(),  # half of a surrogate pair fits in no file
             tokens=(said.usage_metadata or {}).get("total_tokens", 0),
             usd_micro=None if cost is None else math.ceil(cost * MICRO_USD),
+            model=self.model,
         )
 
     def _key(self) -> str | None:
@@ -155,10 +168,12 @@ class Provider:
     def most_answer_tokens(self) -> int:
         return min(MOST_ANSWER_TOKENS, int(self._prices.get("max_output_tokens") or MOST_ANSWER_TOKENS))
 
-    def most_usd_micro(self, request_tokens: int) -> int:
-        """The worst case of a request's cost; 0 where its price is unknown."""
-        asked, answered = (float(self._prices.get(f"{way}_cost_per_token") or 0) for way in ("input", "output"))
-        return math.ceil((request_tokens * asked + self.most_answer_tokens * answered) * MICRO_USD)
+    def most_usd_micro(self, request_tokens: int) -> int | None:
+        """The worst case of a request's cost by the price map; None where it has no price."""
+        asked, answered = (_dearest(self._prices, way, request_tokens) for way in ("input", "output"))
+        if asked is None and answered is None:
+            return None
+        return math.ceil((request_tokens * (asked or 0) + self.most_answer_tokens * (answered or 0)) * MICRO_USD)
 
     def _explained(self, error: Any) -> PostgradError:
         """The error as one line with the next move; the provider's own words only where ours cannot do, redacted."""
@@ -183,13 +198,26 @@ class Provider:
         cause = redact(" ".join(str(error).partition("Traceback")[0].split()))[:200]
         if 400 <= status < 500:
             return Refused(f"{where} does not take the request ({cause}); check [brain], then resume the run")
-        return Unavailable(f"{where} is out of reach ({cause}); see that it runs, then resume the run")
+        kind = Refused if _was_never_sent(error) else Unavailable
+        return kind(f"{where} is out of reach ({cause}); see that it runs, then resume the run")
 
     def _name_of_the_key(self) -> str:
         if self._key() is not None:
             return KEY_OF_THE_ENDPOINT
         provider = self.model.partition("/")[0].upper() if "/" in self.model else "PROVIDER"
         return f"{provider}_API_KEY"
+
+
+def _dearest(prices: Mapping[str, Any], way: str, request_tokens: int) -> float | None:
+    """Dollars per token of the dearest tier that a request can reach; None where there is no price.
+
+    LiteLLM writes tiers as keys (`input_cost_per_token_above_200k_tokens`) or as a list with ranges of tokens.
+    """
+    tiers = [tier for tier in prices.get("tiered_pricing") or () if tier["range"][0] < request_tokens]
+    key = re.compile(rf"{way}_cost_per_(?:reasoning_)?token(?:_above_(\d+)k_tokens)?")
+    prices_of = [(key.fullmatch(name), price) for table in (prices, *tiers) for name, price in table.items()]
+    reached = [price for tier, price in prices_of if tier and int(tier[1] or 0) * 1000 < request_tokens]
+    return max((float(price) for price in reached if price is not None), default=None)
 
 
 def _status(error: Any) -> int:
@@ -208,6 +236,20 @@ def _no_quota(error: Any) -> bool:
 def _no_key(error: Any) -> bool:
     """Whether the key is missing or not accepted; OpenAI's client says the former without an answer of the server."""
     return _status(error) in (401, 403) or "missing credentials" in str(error).lower()
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether a request went out and no answer came back: it may be billed all the same."""
+    return not getattr(error, "litellm_response_headers", None) and not _was_never_sent(error)
+
+
+def _was_never_sent(error: BaseException | None) -> bool:
+    """Whether there was no connection to send it over."""
+    import httpx
+
+    while error is not None and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _is_worth_another_try(error: BaseException) -> bool:

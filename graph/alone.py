@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.brain import Move, Role
 from graph.build import build
-from graph.routing import Choice, experiments_left, experiments_of, goal_of, has_baseline
+from graph.routing import BASELINE, Choice, experiments_left, experiments_of, goal_of, has_baseline, is_exhausted
 from graph.state import RunState
 
 
@@ -22,7 +22,7 @@ def a_first_experiment(state: RunState) -> Choice | None:
     planned = next((experiment.id for experiment in experiments.values() if experiment.status == "planned"), "")
     if planned:
         return Choice(Move.RETRY, planned)
-    if experiments or not experiments_left(state):
+    if experiments or not experiments_left(state) or is_exhausted(state, Move.DRAFT, BASELINE):
         return None
     return findings_and_recipes(state) or a_data_set(state) or Choice(Move.DRAFT)
 

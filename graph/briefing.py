@@ -25,6 +25,7 @@ def brief_from(state: RunState) -> Brief:
         trains=tuple(state.get("trains", [])),
         room=routing.room(state),
         unscored=tuple(routing.unscored(state)),
+        unmeasured=routing.unmeasured(state),
         incumbent=routing.incumbent(state),
         parameters=model_of(routing.goal_of(state)).parameters,
         findings=_records(state.get("findings", {}), Finding),

@@ -18,6 +18,7 @@ from agents.data_engineer.decontaminate import BenchmarkText
 from agents.data_engineer.dedup import near_duplicate_clusters
 from agents.data_engineer.filters import balance_letters
 from agents.data_engineer.formats import read_sources
+from agents.data_engineer.held_out import HeldOut, digests
 from agents.data_engineer.prepare import render
 from agents.data_engineer.proposal import DataProposal
 from agents.evaluator import evaluation, hold_out
@@ -61,9 +62,10 @@ def data_engineer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain
         for benchmark in ({} if state.get("held_out") else benchmarks_of(goal)).values()
         for item in benchmark.items
     ]
-    held_out = desk.journal.notes("held_out").get("held_out", {}).get("rows", ())
+    note = desk.journal.notes("held_out").get("held_out")
+    held_out = HeldOut(benchmark=goal.primary.id, rows=note["rows"], files=note.get("files", {})) if note else None
     dataset = data_engineer.prepare(
-        proposal, benchmarks=texts, folder=desk.paths.data, seed=goal.run.seed, held_out=frozenset(held_out)
+        proposal, benchmarks=texts, folder=desk.paths.data, seed=goal.run.seed, held_out=held_out
     )
     desk.journal.put(dataset, id=dataset.id)
     dropped = ", ".join(
@@ -160,9 +162,10 @@ def evaluator_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
 
 def _hold_out(proposal: HoldOutProposal, brief: Brief, desk: Desk) -> Plain:
     """Set the rows aside that the run is measured on; the data engineer trains on the others."""
+    files = digests(brief.goal.data.train)  # before they are read: a change in between is found out later, too
     goal, ids, total = rows_held_out(brief.goal, proposal, desk.paths.data)
     held_out = [entry.plain() for entry in goal.benchmark]
-    desk.journal.note("held_out", "held_out", {"benchmarks": held_out, "rows": ids})
+    desk.journal.note("held_out", "held_out", {"benchmarks": held_out, "rows": ids, "files": files})
     desk.emit("note", text=f"{len(ids)} of {total} rows are held out to measure on, near-duplicates together")
     return update(held_out=held_out, benchmarks=described(benchmarks_of(goal), desk), pending=[])
 

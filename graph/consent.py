@@ -28,11 +28,10 @@ def consent_for(spec: JobSpec, decisions: Sequence[Decision], actions: Sequence[
     """
     if any(decision.spec_digest == spec.digest for decision in decisions):
         return None
-    given = [decision for decision in decisions if decision.approved and decision.by == "person"]
-    for consent in reversed(given):
-        if consent.envelope.scope == spec.scope:
-            return consent if _fits(spec, consent, decisions, actions) else None
-    return None
+    said = [each for each in decisions if each.by == "person" and each.envelope.scope == spec.scope]
+    if not said or not said[-1].approved:
+        return None  # a later no takes an earlier yes back
+    return said[-1] if _fits(spec, said[-1], decisions, actions) else None
 
 
 def _fits(spec: JobSpec, consent: Decision, decisions: Sequence[Decision], actions: Sequence[Action]) -> bool:

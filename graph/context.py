@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -28,7 +27,6 @@ from agents.trainer.footprint import matrix_gflops
 from graph.state import Stock
 from shared_memory.budget import Budget
 from shared_memory.database import Database
-from shared_memory.errors import Conflict
 from shared_memory.goal import Goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
@@ -79,8 +77,12 @@ class BudgetMeter:
         self._role = role
         self._on_unpriced = on_unpriced
 
-    def reserve(self, key: str, tokens: int, usd_micro: int) -> None:
-        self._budget.reserve(key, usd_micro, role=self._role, jobs=0, tokens=tokens)
+    def reserve(self, key: str, tokens: int, usd_micro: int | None) -> bool:
+        """A model of unknown price asks for the least there is once dollars are spent: none are left at the cap."""
+        if usd_micro is None:
+            spend = self._budget.spent()
+            usd_micro = int(spend.usd_micro + spend.held_usd_micro > 0)
+        return self._budget.reserve(key, usd_micro, role=self._role, jobs=0, tokens=tokens)
 
     def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
         """An unknown price is booked as no dollars, and said: the cap on tokens is what holds then."""
@@ -89,8 +91,7 @@ class BudgetMeter:
         self._budget.settle(key, usd_micro or 0, tokens)
 
     def release(self, key: str) -> None:
-        with suppress(Conflict):  # an answer was paid for under this key, and has been removed from disk since
-            self._budget.release(key)
+        self._budget.release(key)
 
 
 class Desk:

@@ -67,6 +67,8 @@ def forecast(goal: Goal) -> Forecast:
         brief = Brief(goal=goal, move=Move.RESEARCH, parameters=found.model.parameters, trains=found.trains)
         steps = [*first, *_steps(goal, found.model, brief)]
     limits = goal.limits
+    if sum(step.jobs for step in steps) < JOBS_OF_AN_EXPERIMENT * limits.experiments:
+        notes.append(f"the cap of {limits.jobs} jobs leaves no room for {limits.experiments} experiments")
     hours, usd = sum(step.worst_hours for step in steps), sum(step.worst_usd for step in steps)
     if hours > limits.hours:
         notes.append(f"the cap of {limits.hours:g} h is reached before every time-out could strike")
@@ -82,10 +84,10 @@ def forecast(goal: Goal) -> Forecast:
 
 def _steps(goal: Goal, model: BaseModel, brief: Brief) -> Iterator[Step]:
     baseline = _evaluations(goal, model, tuple(Part), Move.BASELINE, "score the base model on all items")
-    confirm = _evaluations(goal, model, (Part.REPORT,), Move.CONFIRM, "score the champion on the report items")
     yield baseline
     if not goal.limits.experiments:
         return
+    confirm = _evaluations(goal, model, (Part.REPORT,), Move.CONFIRM, "score the champion on the report items")
     recipes = {recipe.id: recipe for recipe in research_rules.propose(brief).recipes}
     pilot = next(iter(recipes.values()))
     yield Step(move=Move.RESEARCH, what=f"recipes of the library, best first: {', '.join(recipes)}")

@@ -28,6 +28,9 @@ def gate(state: JobsState, runtime: Runtime[Context]) -> Plain:
     specs = [JobSpec.model_validate(plain) for plain in state["pending"]]
     answers = _without_asking(specs, Goal.model_validate(state["goal"]), desk)
     asked = [spec for spec in specs if spec.digest not in answers]
+    if desk.runs.get(desk.run_id).cancel_requested:
+        no = {"approved": False, "by": "policy", "reason": "a person cancelled the run"}
+        return jobs_update(answers={spec.digest: no for spec in specs})
     if asked:
         answer = interrupt(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class Checked:
 def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role)) -> Checked:
     """Raises BadInput for whatever `roles` cannot use, or is not part of this version, with the next move."""
     _refuse_what_is_not_there_yet(goal)
+    if goal.limits.deadline is not None and goal.limits.deadline.timestamp() <= time.time():
+        raise BadInput(f"limits.deadline ({goal.limits.deadline.isoformat()}) has passed; set a later one")
     benchmarks = {entry.id: load_benchmark(entry) for entry in goal.benchmark}
     if goal.limits.experiments:
         for benchmark in benchmarks.values():
@@ -74,6 +77,8 @@ def _rows_of(goal: Goal) -> list[Row] | None:
     for source in goal.data.train:
         if not Path(source).is_file():
             raise BadInput(f"training data {source} is no file; check [data] train")
+        if goal.data.train.count(source) > 1:
+            raise BadInput(f"training data {source} is named twice; name it once in [data] train")
     if sum(Path(source).stat().st_size for source in goal.data.train) > READ_AT_ONCE:
         return None
     return read_sources(goal.data.train)

@@ -23,11 +23,12 @@ from langgraph.runtime import Runtime
 
 from agents.brain import Move
 from agents.jobs.hardware import installed_packages
+from agents.trainer import training
 from graph.consent import envelope_of
 from graph.context import Context, Desk
 from graph.gates import after_gate, gate
 from graph.state import JobsState, Plain, jobs_update
-from graph.watch import tell, watch
+from graph.watch import settle, tell, watch
 from shared_memory.errors import BudgetSpent, Conflict
 from shared_memory.goal import Goal
 from shared_memory.ledger import Action, ActionState
@@ -63,6 +64,8 @@ def fault_of(spec: JobSpec, desk: Desk) -> str:
     unset = [name for name in spec.secrets if not os.environ.get(name)]
     if unset:
         return f"the job needs {unset[0]}, which is not set; export it and resume"
+    if fault := training.fault_of_config(spec):
+        return f"its config is no recipe ({fault}); resume, and edit it again"
     needs = {Purpose.TRAINING: ("torch", "trl", "peft"), Purpose.MERGE: ("torch", "peft")}
     needs[Purpose.EVALUATION] = ("torch", "inspect_ai")
     absent = [name for name in needs.get(spec.purpose, ()) if importlib.util.find_spec(name) is None]
@@ -79,7 +82,7 @@ def admit(state: JobsState, runtime: Runtime[Context]) -> Plain:
     """Write the answers down as Decisions; an edited spec goes back to the start with its new digest."""
     desk = Desk.of(runtime)
     pending, finished = [], [Job.model_validate(plain) for plain in state.get("finished", [])]
-    edited = False
+    edited, halted = False, {}
     for spec in specs_of(state):
         said = state["answers"][spec.digest]
         if "edit" in said:
@@ -89,10 +92,13 @@ def admit(state: JobsState, runtime: Runtime[Context]) -> Plain:
         desk.ledger.decide(_decision(spec, said))
         if said["approved"]:
             pending.append(spec)
+        elif said["by"] == "policy":
+            halted = {"halt": "cancelled", "error": said["reason"]}
+            finished.append(_refused(spec, JobState.CANCELLED, said["reason"]))
         else:
             finished.append(_refused(spec, JobState.CANCELLED, f"{REJECTED}{said['reason'] or 'no reason given'}"))
     _tell_decisions(desk, specs_of(state), state["answers"])
-    return jobs_update(pending=pending, finished=finished, answers={"edited": {}} if edited else {})
+    return jobs_update(pending=pending, finished=finished, answers={"edited": {}} if edited else {}, **halted)
 
 
 def _tell_decisions(desk: Desk, specs: list[JobSpec], answers: dict[str, Plain]) -> None:
@@ -126,8 +132,12 @@ def edit(spec: JobSpec, changes: Plain, desk: Desk) -> JobSpec:
     text = changes.get("files", {}).get(spec.script)
     if text is not None:
         files[spec.script] = desk.paths.store(text.encode())
-    title = spec.title if spec.title.endswith(" (edited)") else f"{spec.title} (edited)"
-    return spec.model_copy(update={"config": changes.get("config", spec.config), "files": files, "title": title})
+    config = changes.get("config", spec.config)
+    edits = [f"{key} {value}" for key, value in config.items() if value != spec.config.get(key)]
+    edits += [f"without {key}" for key in spec.config.keys() - config.keys()]
+    edits += [spec.script] if text is not None else []
+    title = f"{spec.title} (edited: {', '.join(edits)})"
+    return spec.model_copy(update={"config": config, "files": files, "title": title})
 
 
 def submit(state: JobsState, runtime: Runtime[Context]) -> Plain:
@@ -147,7 +157,11 @@ def submit(state: JobsState, runtime: Runtime[Context]) -> Plain:
         attempt = attempt_at(spec, desk, state.get("reopened", 0))
         known = desk.ledger.action(submission_key(desk.run_id, spec, attempt))
         if known and known.job is not None:
+            settle(desk, goal, known.job)
             finished.append(known.job)
+            continue
+        if desk.seconds_left(goal) <= 0:
+            finished.append(_refused(spec, JobState.CANCELLED, "no time is left to start it"))
             continue
         try:
             job = _submit_one(spec, attempt, desk, goal, kept=_kept(state))
@@ -252,7 +266,10 @@ def _after_admit(state: JobsState) -> str:
 def _watched(state: JobsState) -> str:
     """Where to go on from a submission or a look at the jobs."""
     running = sum(not JobState(job["state"]).terminal for job in state["tracked"].values())
-    if waiting(state) and not state.get("halt") and running < Goal.model_validate(state["goal"]).run.parallel:
+    # A cap that ended the search does not end what is kept back for: saving and measuring the best model.
+    at_the_end = state.get("move") in (Move.DELIVER, Move.CONFIRM) and state.get("halt") in ("over_budget", "timed_out")
+    may_start = at_the_end or not state.get("halt")
+    if waiting(state) and may_start and running < Goal.model_validate(state["goal"]).run.parallel:
         return "a slot is free"
     return "running" if running else "all ended"
 

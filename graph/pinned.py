@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agents.base_model import BaseModel, find_base_model, fingerprint
 from agents.evaluator.benchmarks import load_benchmark
@@ -15,6 +16,7 @@ from shared_memory.errors import BadInput
 from shared_memory.goal import BenchmarkGoal, Goal
 from shared_memory.records import DatasetRecord, EvalResult, Experiment, Job, JobSpec, JobState, Part, Purpose
 
+T = TypeVar("T")
 BASELINE = "baseline"
 SAME = 1e-9
 """Two means of the same scores may differ by so much, for they were summed in another order."""
@@ -68,15 +70,16 @@ def read_original(desk: Desk) -> Original:
     if name not in experiments:
         what = "its champion is the base model" if name == BASELINE else "it has saved no champion"
         raise BadInput(f"run {run_id} has nothing to reproduce: {what}; `postgrad show {run_id}` tells how it stands")
-    goal, base_model = _goal_of(desk), journal.notes("base_model").get("base_model", {})
+    goal, base_model = _goal_of(desk), _record(journal.notes("base_model"), "base_model", "its model", desk)
     results = journal.all(EvalResult)
     result, baseline = (results.get(f"{who}/{goal.primary.id}/{Part.REPORT}") for who in (name, BASELINE))
     if result is None or baseline is None:
         raise BadInput(f"{name} of run {run_id} was not scored on the report items; `postgrad resume {run_id}` does it")
     lineage = [experiments[name]]
     while lineage[0].continues:
-        lineage.insert(0, experiments[lineage[0].parent])
-    jobs = journal.all(Job)
+        lineage.insert(0, _record(experiments, lineage[0].parent, "experiment", desk))
+    booked = {action.key: action.job for action in desk.ledger.actions() if action.job}
+    jobs = booked | journal.all(Job)
     merges = [job for job in jobs.values() if job.purpose is Purpose.MERGE and job.experiment == name]
     merged = [job.key for job in merges if job.state is JobState.SUCCEEDED][-1:]
     keys = [*(experiment.jobs[-1] for experiment in lineage), *merged, result.job]
@@ -84,8 +87,8 @@ def read_original(desk: Desk) -> Original:
         desk=desk,
         goal=goal.model_copy(update={"revision": base_model.get("revision", "")}),
         lineage=tuple(lineage),
-        dataset=journal.all(DatasetRecord)[lineage[-1].dataset],
-        path=tuple(_pinned(jobs[key], desk) for key in keys),
+        dataset=_record(journal.all(DatasetRecord), lineage[-1].dataset, "data set", desk),
+        path=tuple(_pinned(_record(jobs, key, "job", desk), desk) for key in keys),
         result=result,
         baseline=baseline,
         base_model=base_model,
@@ -95,10 +98,19 @@ def read_original(desk: Desk) -> Original:
 def _goal_of(desk: Desk) -> Goal:
     """The goal, measured on the rows that were held out where it names no benchmark; without its deadline."""
     goal = Goal.model_validate(desk.runs.get(desk.run_id).goal)
-    held_out = desk.journal.notes("held_out").get("held_out", {}).get("benchmarks", ())
-    benchmark = goal.benchmark or tuple(BenchmarkGoal.model_validate(plain) for plain in held_out)
+    benchmark = goal.benchmark
+    if not benchmark:
+        held_out = _record(desk.journal.notes("held_out"), "held_out", "its rows", desk)["benchmarks"]
+        benchmark = tuple(BenchmarkGoal.model_validate(plain) for plain in held_out)
     limits = goal.limits.model_copy(update={"deadline": None})
     return goal.model_copy(update={"benchmark": benchmark, "limits": limits})
+
+
+def _record(records: Mapping[str, T], name: str, what: str, desk: Desk) -> T:
+    """The record called `name`; raises BadInput where it is gone."""
+    if name not in records:
+        raise BadInput(f"the record of {what} {name} of run {desk.run_id} is gone; bring its database back")
+    return records[name]
 
 
 def _pinned(job: Job, desk: Desk) -> Pinned:

@@ -26,12 +26,13 @@ from graph.briefing import benchmarks_of, described
 from graph.carry_out import hand_over
 from graph.context import Context, Desk
 from graph.jobs import build_jobs
-from graph.pinned import Original, Pinned, read_original, verify
+from graph.pinned import Original, read_original, verify
 from graph.state import Plain, RunState, update
 from graph.verdict import finish
+from shared_memory.errors import PostgradError
 from shared_memory.goal import Goal
 from shared_memory.journal import Journal
-from shared_memory.records import REJECTED, EvalResult, Job, JobSpec, JobState, Part, Purpose, Verdict
+from shared_memory.records import REJECTED, EvalResult, Experiment, Job, JobSpec, JobState, Part, Purpose, Verdict
 
 NOTE = "reproduction"
 """Kind and id of the note that makes a run a reproduction: `{"of": run id}`, and at its end what came of it."""
@@ -41,6 +42,8 @@ RULE = (
     "it agrees where the paired difference of the two scores, item by item, lies within 2 of its standard errors, "
     f"or below {RESOLUTION:g}"
 )
+CANNOT = "cannot"
+"""Verdict of a run that has done another job, or lost the record of one: it stays, until the champion is begun anew."""
 UNTRAINED: Plain = {
     "status": "planned", "verdict": None, "model": "", "train": {}, "jobs": (), "error": "", "diagnosis": None
 }  # fmt: skip
@@ -84,46 +87,78 @@ def intake(state: Goal, runtime: Runtime[Context]) -> Plain:
 
 
 def router(state: RunState, runtime: Runtime[Context]) -> Plain:
-    """The first job of the path that this run has not done yet, with the folders of those that it has."""
+    """File what the path's jobs have made so far, and ask for its next one."""
     desk = Desk.of(runtime)
     stock = desk.stock(routing.goal_of(state), 0.0)
+    told = desk.journal.notes(NOTE)[NOTE]
     halt, error = state.get("halt", ""), state.get("error", "")
     if stock["cancelled"]:
         halt, error = "cancelled", "a person cancelled the run"
-    original = original_of(desk)
-    step = None if halt else _next_step(original, desk)
-    move = MOVES[step.spec.purpose] if step else Move.STOP
-    text = f"as in {original.desk.run_id}: {step.spec.title}" if step else "write the report"
+    if told.get("verdict") == CANNOT:
+        halt, error = "failed", told["reason"]
+    changes: Plain = {}
+    pending: list[JobSpec] = []
+    try:
+        changes, following = _gone_on(state, desk)
+        pending = [] if halt or "verdict" in told else [following]
+    except PostgradError as fault:
+        halt, error = (halt, error) if halt else ("failed", str(fault))
+    move = MOVES[pending[0].purpose] if pending else Move.STOP
+    text = f"as in {told['of']}: {pending[0].title}" if pending else "write the report"
     role = move.role.value if move.role else ""
-    desk.emit("move", move=move.value, role=role, experiment=original.champion.id, text=text)
-    pending = [_again(step, original, desk)] if step else []
-    return update(stock=stock, move=move, pending=pending, finished=[], halt=halt, error=error)
+    desk.emit("move", move=move.value, role=role, experiment=pending[0].experiment if pending else "", text=text)
+    return {**changes, **update(stock=stock, move=move, pending=pending, finished=[], halt=halt, error=error)}
 
 
-def is_same(one: Job, other: Job) -> bool:
-    """Whether two jobs are the same step of a path."""
-    return one.purpose is other.purpose and one.experiment == other.experiment
+def _gone_on(state: RunState, desk: Desk) -> tuple[Plain, JobSpec]:
+    """What the jobs that were done change, and the path's next job; before the evaluation the model is handed over.
+
+    Raises PostgradError where a record of the original is gone, or there is no model to hand over.
+    """
+    original = original_of(desk)
+    done, following = _done_again(original, desk)
+    experiments = routing.experiments_of(state) | _filed(done, state, desk)
+    champion = experiments[original.champion.id]
+    changes = update(experiments=experiments)
+    if following.purpose is Purpose.EVALUATION and state.get("delivered") != champion.id:
+        merge = next((job for job in done if job.purpose is Purpose.MERGE), None)
+        changes |= hand_over(champion, merge, desk, routing.goal_of(state), original.model)
+    return changes, following
 
 
-def _successor(step: Pinned, desk: Desk) -> Job | None:
-    """The job by which the desk's run has done a step again."""
-    jobs = desk.journal.all(Job).values()
-    return next((job for job in jobs if is_same(job, step.job) and job.state is JobState.SUCCEEDED), None)
+def _done_again(original: Original, desk: Desk) -> tuple[list[Job], JobSpec]:
+    """The jobs by which the desk's run has done the first steps of the path, and the spec of the next, or last, one.
 
-
-def _next_step(original: Original, desk: Desk) -> Pinned | None:
-    return next((step for step in original.path if _successor(step, desk) is None), None)
-
-
-def _again(step: Pinned, original: Original, desk: Desk) -> JobSpec:
-    """The pinned spec over this run's own folders: of its jobs, and of the model that it hands over."""
+    A spec is the pinned one over this run's own folders: of its jobs, and of the model that it hands over. The ledger
+    says what was done, by the spec's digest: a job that was edited at the gate is another one.
+    """
     moves: dict[str | Path, str | Path] = {
         original.desk.paths.model: desk.paths.model,
         original.base_model["folder"]: original.model.folder,
     }
-    moves |= {done.job.folder: job.folder for done in original.path if (job := _successor(done, desk))}
-    folders = {key: _moved(step.spec.config.get(key), moves) for key in ("model", "adapter")}
-    return step.spec.model_copy(update={"config": step.spec.config | folders})
+    done: list[Job] = []
+    for step in original.path:
+        folders = {key: _moved(step.spec.config.get(key), moves) for key in ("model", "adapter")}
+        following = step.spec.model_copy(update={"config": step.spec.config | folders})
+        action = desk.ledger.last_attempt(following)
+        if action is None or action.job is None or action.job.state is not JobState.SUCCEEDED:
+            break
+        done.append(action.job)
+        moves[step.job.folder] = action.job.folder
+    return done, following
+
+
+def _filed(done: list[Job], state: RunState, desk: Desk) -> dict[str, Experiment]:
+    """The experiments that a job has trained and that do not say so yet, now with their models."""
+    experiments = routing.experiments_of(state)
+    trained = {
+        job.experiment: training.finish_training(experiments[job.experiment], job)
+        for job in done
+        if job.purpose is Purpose.TRAINING and job.key not in experiments[job.experiment].jobs
+    }
+    for experiment in trained.values():
+        desk.journal.put(experiment)
+    return trained
 
 
 def _moved(folder: Any, moves: Mapping[str | Path, str | Path]) -> Any:
@@ -135,7 +170,7 @@ def _moved(folder: Any, moves: Mapping[str | Path, str | Path]) -> Any:
 
 
 def verdict(state: RunState, runtime: Runtime[Context]) -> Plain:
-    """File what a job made; after the evaluation, compare."""
+    """Halt where a job is not the path's next step done; after the evaluation, compare."""
     desk = Desk.of(runtime)
     (job,) = (Job.model_validate(plain) for plain in state["finished"])
     original = original_of(desk)
@@ -144,27 +179,17 @@ def verdict(state: RunState, runtime: Runtime[Context]) -> Plain:
         halt = "cancelled" if job.error.startswith(REJECTED) else "failed"
         error = f"the {job.purpose} of {job.experiment} was not done: {job.error}"
         return cleared if state.get("halt") else {**cleared, "halt": halt, "error": error}
-    pinned = next(step for step in original.path if is_same(step.job, job))
-    if job.spec_digest != _again(pinned, original, desk).digest:
-        error = (
-            f"the {job.purpose} of {job.experiment} was edited at the gate, so it is not what the champion stands on"
-        )
-        return {**cleared, "halt": "failed", "error": error}
-    if job.purpose is Purpose.EVALUATION:
+    done, following = _done_again(original, desk)
+    if job.key not in [one.key for one in done]:
+        same_step = (job.purpose, job.experiment) == (following.purpose, following.experiment)
+        edited = same_step and job.spec_digest != following.digest
+        fault = "was edited at the gate, so it is not what the champion stands on" if edited else "left no record"
+        of = original.desk.run_id
+        reason = f"the {job.purpose} of {job.experiment} {fault}; `postgrad reproduce {of}` begins anew"
+        desk.journal.note(NOTE, NOTE, {"of": of, "verdict": CANNOT, "reason": reason})
+    elif job.purpose is Purpose.EVALUATION:
         return {**_compare(job, original, state, desk), **cleared}
-    changes: Plain = {}
-    experiments = routing.experiments_of(state)
-    if job.purpose is Purpose.TRAINING:
-        experiment = training.finish_training(experiments[job.experiment], job)
-        desk.journal.put(experiment)
-        experiments[experiment.id] = experiment
-        changes = update(experiments={experiment.id: experiment})
-    following = _next_step(original, desk)
-    if following is not None and following.spec.purpose is Purpose.EVALUATION:
-        merge = job if job.purpose is Purpose.MERGE else None
-        champion = experiments[original.champion.id]
-        changes |= hand_over(champion, merge, desk, routing.goal_of(state), original.model)
-    return {**changes, **cleared}
+    return cleared
 
 
 def _compare(job: Job, original: Original, state: RunState, desk: Desk) -> Plain:

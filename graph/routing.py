@@ -48,8 +48,8 @@ Step = Callable[[RunState], Choice | None]
 
 def next_move(state: RunState, next_step: Step | None = None) -> Choice:
     """What to do next: the next step (of the search) while the run's means allow it, else the way out."""
-    if state.get("halt"):
-        return ending(state)
+    if state.get("halt") or state.get("claims"):
+        return ending(state)  # the claim is made once: after it, nothing may change what it was made about
     choice = (next_step or next_step_of_the_search)(state)
     if choice is None:
         return ending(state)
@@ -125,6 +125,17 @@ def unscored(state: RunState) -> list[str]:
         for experiment in experiments_of(state).values()
         if experiment.status == "trained" and not is_exhausted(state, Move.CANDIDATE, experiment.id)
     ]
+
+
+def unmeasured(state: RunState) -> tuple[str, ...]:
+    """Benchmarks that the move is still to measure: what an earlier attempt measured is not measured again."""
+    results, claims = state.get("results", {}), state.get("claims", {})
+    move, names = state.get("move"), [entry.id for entry in goal_of(state).benchmark]
+    if move == Move.BASELINE:
+        return tuple(name for name in names if not any(f"{BASELINE}/{name}/{part}" in results for part in Part))
+    if move == Move.CONFIRM:
+        return tuple(name for name in names if claims.get(name, {}).get("experiment") != state.get("subject"))
+    return ()
 
 
 def exhausted(move: Move, subject: str) -> str:
@@ -258,9 +269,9 @@ def selection_result(state: RunState, experiment: str) -> EvalResult | None:
 
 
 def has_baseline(state: RunState) -> bool:
-    """Whether the base model was scored on every benchmark."""
+    """Whether the base model was scored on every benchmark, be it on items of one part alone."""
     results = state.get("results", {})
-    return all(f"{BASELINE}/{entry.id}/{Part.SELECTION}" in results for entry in goal_of(state).benchmark)
+    return all(any(f"{BASELINE}/{entry.id}/{part}" in results for part in Part) for entry in goal_of(state).benchmark)
 
 
 def confirmed(state: RunState, experiment: str) -> bool:

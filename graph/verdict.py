@@ -94,7 +94,8 @@ def _anything_left(state: RunState) -> bool:
     """Whether a refusal leaves something to go on with: a scored experiment, one in hand, or a recipe to try."""
     experiments = routing.experiments_of(state)
     in_hand = [e for e in experiments.values() if e.status in ("evaluated", "trained")]
-    return bool(in_hand) or len(experiments) < min(routing.DRAFTS, len(state.get("recipes", {})))
+    untried = len(experiments) < min(routing.DRAFTS, len(state.get("recipes", {})))
+    return bool(in_hand) or (untried and routing.experiments_left(state) > 0)
 
 
 def _halt(state: RunState, job: Job, rejected: bool) -> dict[str, str]:
@@ -113,8 +114,11 @@ def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plai
     if job.purpose is Purpose.GENERATION:
         return update(generated=[*state.get("generated", []), str(data_engineer.generated_file(job))])
     if job.purpose is Purpose.TRAINING:
-        planned = training.as_approved(routing.experiments_of(state)[job.experiment], spec.config)
-        experiment = training.finish_training(planned, job)
+        experiments = routing.experiments_of(state)
+        planned = experiments[job.experiment]
+        before = experiments[planned.parent].recipe.epochs if planned.continues else 0
+        approved = training.as_approved(planned, spec, epochs_before=before)
+        experiment = training.finish_training(approved, job)
         _file(experiment, desk)
         return update(experiments={experiment.id: experiment})
     if job.purpose is Purpose.MERGE:
@@ -149,7 +153,10 @@ def _require_same_settings(name: str, state: RunState) -> None:
     """Raise PostgradError where a candidate was measured in another way than the baseline."""
     result, baseline = routing.selection_result(state, name), routing.selection_result(state, routing.BASELINE)
     if result and baseline and result.settings_digest != baseline.settings_digest:
-        raise PostgradError("it was measured with other settings than the baseline, so the scores cannot be compared")
+        raise PostgradError(
+            "it was measured with other settings than the baseline, so the scores cannot be compared; "
+            "resume, and approve it as it is"
+        )
 
 
 def _judge(name: str, before: RunState, after: RunState, desk: Desk) -> Plain:

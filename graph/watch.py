@@ -34,7 +34,7 @@ def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
     """Poll all jobs; return at the first change of a job, when the run is parked, or after WATCH_SECONDS."""
     desk = Desk.of(runtime)
     goal = Goal.model_validate(state["goal"])
-    tracked = {key: _as_booked(Job.model_validate(plain), desk) for key, plain in state["tracked"].items()}
+    tracked = {key: _as_booked(Job.model_validate(plain), desk, goal) for key, plain in state["tracked"].items()}
     offsets = dict(state.get("offsets", {}))
     specs = {spec.digest: spec for spec in map(JobSpec.model_validate, state["pending"])}
     halted = {"halt": state.get("halt", ""), "error": state.get("error", "")}
@@ -58,7 +58,7 @@ def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
                 changed = True
                 tracked[key] = now
                 if now.state.terminal:
-                    _settle(desk, goal, now)
+                    settle(desk, goal, now)
                 tell(desk, now, spec)
         if not changed:
             time.sleep(pause)
@@ -67,10 +67,14 @@ def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
     return jobs_update(tracked=tracked, offsets=offsets, **halted)
 
 
-def _as_booked(job: Job, desk: Desk) -> Job:
+def _as_booked(job: Job, desk: Desk, goal: Goal) -> Job:
     """The job as the ledger has its end, where a crash kept that out of the checkpoint: booked is booked."""
     action = desk.ledger.action(job.key)
-    return action.job if action and action.job else job
+    if action is None or action.job is None:
+        return job
+    if not job.state.terminal:
+        settle(desk, goal, action.job)
+    return action.job
 
 
 def _means_are_gone(desk: Desk, goal: Goal, state: JobsState) -> dict[str, str]:
@@ -147,11 +151,12 @@ def _result_of(runner: JobRunner, job: Job) -> dict[str, Any] | None:
         offset = following
 
 
-def _settle(desk: Desk, goal: Goal, job: Job) -> None:
-    """Book a job's end; booking it again changes nothing."""
-    desk.ledger.finished(job.key, job)
-    desk.budget(goal).settle(job.key, job.usd_micro)
-    desk.journal.put(job, id=job.key)
+def settle(desk: Desk, goal: Goal, job: Job) -> None:
+    """Book a job's end, whole or not at all; booking it again changes nothing."""
+    with desk.db.transaction():
+        desk.ledger.finished(job.key, job)
+        desk.budget(goal).settle(job.key, job.usd_micro)
+        desk.journal.put(job, id=job.key)
 
 
 def stop_open_jobs(run_id: str, context: Context) -> None:
@@ -179,7 +184,17 @@ def stop_open_jobs(run_id: str, context: Context) -> None:
             usd_micro=status.usd_micro,
             error="the run was cancelled",
         )
-        _settle(desk, goal, job)
+        settle(desk, goal, _checked(job, runner, desk))
+
+
+def _checked(job: Job, runner: JobRunner, desk: Desk) -> Job:
+    """A job that ended well all the same, with its result and its output looked at; without its spec it has neither."""
+    if job.state is not JobState.SUCCEEDED:
+        return job
+    pinned = desk.journal.notes("pinned").get(job.key)
+    if pinned is None:
+        return job.model_copy(update={"state": JobState.CANCELLED})
+    return _looked_at(runner, job, JobSpec.model_validate(pinned["spec"]), desk, halting=True)
 
 
 def tell(desk: Desk, job: Job, spec: JobSpec) -> None:

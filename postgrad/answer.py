@@ -42,6 +42,8 @@ def _sentence(summary: Mapping[str, Any]) -> str:
     baseline, champion = summary["baseline"], summary["champion"]
     if not baseline:
         return "No improvement was shown: the base model has not been scored."
+    if summary["goal"].get("limits", {}).get("experiments") == 0:
+        return "The base model was scored; the goal asks for no experiment."
     _, claim = claim_of(summary)
     if claim is not None:
         return _on_the_report_items(summary, claim)

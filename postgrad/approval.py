@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 
 from rich.console import Console as Terminal
@@ -19,6 +23,7 @@ from rich.text import Text
 
 from postgrad.decide import Answer
 from postgrad.units import dollars, duration, one_line, printable
+from shared_memory.errors import PostgradError
 
 Request = Mapping[str, Any]
 """A JobSpec as plain data, with `digest` and `script_text`."""
@@ -28,11 +33,18 @@ class ParkedError(Exception):
     """The person left the prompt: nothing is decided."""
 
 
+class EditorError(PostgradError):
+    """The editor could not be started, or failed."""
+
+
 class ApprovalPrompt:
     """Shows requests and collects answers. Nothing is approved by default: an empty line asks again."""
 
     def __init__(self, terminal: Terminal, read: Callable[[], str], edit: Callable[[str, str], str | None]) -> None:
-        """`read` returns a typed line, or raises EOFError at the end; `edit(text, suffix)` gives None if unchanged."""
+        """`read` returns a typed line, or raises EOFError at the end.
+
+        `edit(text, suffix)` gives None if unchanged, or raises EditorError.
+        """
         self._terminal = terminal
         self._read = read
         self._edit_text = edit
@@ -44,16 +56,16 @@ class ApprovalPrompt:
         """
         pending = {str(request["digest"]): request for request in requests}
         answers: dict[str, Answer] = {}
-        for number, request in enumerate(requests, 1):
-            self._show(request, f"{number} of {len(requests)}")
-        if len(requests) > 1:
-            self._say(_total(requests), "bold")
         try:
+            for number, request in enumerate(requests, 1):
+                self._show(request, f"{number} of {len(requests)}")
+            if len(requests) > 1:
+                self._say(_total(requests), "bold")
             while pending:
                 answered = self._answer_all(pending) if len(pending) > 1 else self._answer_one(*pending.values())
                 answers |= answered
                 pending = {digest: request for digest, request in pending.items() if digest not in answers}
-        except (ParkedError, EOFError):
+        except (ParkedError, EOFError, KeyboardInterrupt):
             return None
         return answers
 
@@ -81,8 +93,7 @@ class ApprovalPrompt:
                     picked |= answered
                 return picked
             case "r":
-                reason = self._reason()
-                return {digest: {"approved": False, "reason": reason} for digest in pending}
+                return self._rejected(pending)
         chosen = self._which(list(pending.values()))
         if chosen is not None and key == "v":
             self._view(chosen)
@@ -94,7 +105,7 @@ class ApprovalPrompt:
             case "a":
                 return {request["digest"]: {"approved": True, "reason": ""}}
             case "r":
-                return {request["digest"]: {"approved": False, "reason": self._reason()}}
+                return self._rejected([request["digest"]])
             case "v":
                 self._view(request)
                 return {}
@@ -121,8 +132,14 @@ class ApprovalPrompt:
         self._say(f"`{said}` is none of 1 to {len(requests)}", "yellow")
         return None
 
-    def _reason(self) -> str:
-        return self._line("why? ")
+    def _rejected(self, digests: Iterable[str]) -> dict[str, Answer]:
+        """A no to all of these; empty where the person went back instead of giving a reason."""
+        reason = self._line("why? ")
+        if not reason:
+            reason = self._line("why? (an empty line again rejects without a reason; b goes back) ")
+            if reason.lower() == "b":
+                return {}
+        return {digest: {"approved": False, "reason": reason} for digest in digests}
 
     def _view(self, request: Request) -> None:
         self._terminal.print(Rule(Text(request["script"])))
@@ -137,7 +154,14 @@ class ApprovalPrompt:
         )
         if key == "b":
             return {}
-        if key == "s":
+        try:
+            return self._edit(request, script=key == "s")
+        except EditorError as error:
+            self._say(str(error), "red")
+            return {}
+
+    def _edit(self, request: Request, script: bool) -> dict[str, Answer]:
+        if script:
             text = self._edit_text(request["script_text"], Path(request["script"]).suffix)
             if text is None or text == request["script_text"]:
                 self._say("nothing was changed", "yellow")
@@ -228,25 +252,49 @@ def _refuse_constant(name: str) -> None:
 
 
 def read_line(stream: TextIO | None) -> str:
-    """A line from `stream`, or from the keyboard where it is None; raises EOFError at the end."""
+    """A line from `stream`, or from the keyboard where it is None; raises EOFError at the end.
+
+    Ctrl-C at the keyboard raises KeyboardInterrupt at once.
+    """
     if stream is None:
-        return input()
+        with _interrupts(signal.default_int_handler):
+            return input()
     line = stream.readline()
     if not line:
         raise EOFError
     return line
 
 
+@contextmanager
+def _interrupts(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Lets `handler` answer Ctrl-C, at once: importing polars puts a handler below Python's that input() waits out."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and only it is interrupted
+        return
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def edit_text(text: str, suffix: str) -> str | None:
-    """`text` as changed in $VISUAL or $EDITOR (else vi); None where the editor failed or nothing was saved."""
+    """`text` as changed in $VISUAL or $EDITOR (else vi); None where nothing was saved.
+
+    Raises EditorError where the editor cannot be started, fails, or leaves no text.
+    """
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory(prefix="postgrad-") as folder:
         path = Path(folder) / f"edit{suffix}"
         path.write_text(text, encoding="utf-8")
         try:
             # On stderr, where the prompt is: stdout may be a file that waits for the JSON.
-            subprocess.run([*shlex.split(editor), str(path)], check=True, stdout=2)
+            with _interrupts(lambda signum, frame: None):  # there, Ctrl-C is the editor's
+                subprocess.run([*shlex.split(editor), str(path)], check=True, stdout=2)
             written = path.read_text(encoding="utf-8")
-        except (OSError, ValueError, subprocess.CalledProcessError):
-            return None
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            cause = f"exit code {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else error
+            how = "set $VISUAL, or else $EDITOR, to the one to use"
+            raise EditorError(f"the editor `{editor}` failed ({cause}); {how}") from error
     return None if written == text else written

@@ -21,6 +21,23 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from postgrad import __version__
+
+        typer.echo(f"postgrad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before a command; Typer's own help is used instead of this."""
+
+
 @app.command()
 def run(
     goal: Annotated[str, typer.Argument(metavar="GOAL", help="A goal file (.toml), or what you want in your words.")],
@@ -92,7 +109,7 @@ def resume(run: RunArgument, detach: DetachOption = False, as_json: JsonOption =
 
 @app.command()
 def attach(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Follow a run from its first event on, in this terminal."""
+    """Follow a run from its first event on, in this terminal; Ctrl-C parks the run."""
     settings = load_settings()
     _follow(settings, full_id(settings, run), False, as_json, from_start=True)
 
@@ -107,10 +124,15 @@ def approve(
 ) -> None:
     """Answer what a run waits for, and go on with it."""
     from postgrad import api
+    from postgrad.attach import can_ask
     from postgrad.console import Console
     from shared_memory.database import Database
     from shared_memory.runs import Runs
 
+    if edit and reject is not None:
+        raise BadInput("--edit and --reject are two answers; give one of them")
+    if edit and not can_ask():
+        raise BadInput("--edit needs a terminal; use one, or give --reject WHY, or neither to approve")
     settings = load_settings()
     row = Runs(Database.open(settings.database)).get(run)
     if row.request is None:
@@ -122,7 +144,9 @@ def approve(
         decisions = Console().ask(requests)
     else:
         decisions = {request["digest"]: {"approved": reject is None, "reason": reject or ""} for request in requests}
-    if decisions is not None:
+    if decisions is None:
+        _end(settings, row.run_id, 3, as_json)
+    else:
         api.answer(settings, row.run_id, decisions)
         api.start_worker(settings, row.run_id)
         _follow(settings, row.run_id, detach, as_json)
@@ -250,6 +274,8 @@ def _end(settings: Any, run_id: str, code: int, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point: a PostgradError becomes one line and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that knows no ± shows a ?
     try:
         app()
     except PostgradError as error:

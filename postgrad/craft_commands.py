@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from postgrad.options import JsonOption
+from postgrad.options import JsonOption, print_json, say
 
 
 class Severity(StrEnum):
@@ -42,7 +41,7 @@ def audit(
 
 def plan(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id or folder.")],
-    method: Annotated[str, typer.Option(help="auto | sft | dpo.")] = "sft",
+    method: Annotated[str, typer.Option(help="auto (by the data) | sft | dpo.")] = "auto",
     data: Annotated[list[str] | None, typer.Option(help="Training data; may be repeated.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,8 +52,11 @@ def plan(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id or folder.")],
-    benchmark: Annotated[str, typer.Option(help="A file of items, or a name.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id or folder.")] = "",
+    benchmark: Annotated[str, typer.Option(help="A file of items, or a name.")] = "",
+    resume: Annotated[
+        str, typer.Option(metavar="RUN", help="Show what an earlier eval, by now approved, scored.")
+    ] = "",
     metric: Annotated[str, typer.Option(help="auto | choice | exact | loss | preference.")] = "auto",
     max_tokens: Annotated[int, typer.Option(help="Tokens that an answer may take.")] = 256,
     approve: Annotated[Approve, typer.Option(help="Who answers the gate.")] = Approve.ASK,
@@ -63,17 +65,25 @@ def evaluate(
     """Score a model on all items of a benchmark."""
     from postgrad import api
     from postgrad.attach import can_ask, follow
-    from postgrad.crafts import evaluation_goal, evaluation_of
+    from postgrad.crafts import evaluation_goal, evaluation_of, evaluation_run
+    from shared_memory.errors import BadInput
     from shared_memory.settings import load_settings
 
+    if bool(resume) == bool(model) or bool(model) != bool(benchmark):
+        raise BadInput("give MODEL and --benchmark, or --resume RUN for what an earlier eval has scored")
     settings = load_settings()
-    goal = evaluation_goal(model, benchmark, metric=metric, max_tokens=max_tokens, approve=approve.value)
-    run_id = api.open_run(goal, settings)
-    typer.echo(f"run {run_id} · {settings.run_paths(run_id).root}", err=True)
-    api.start_worker(settings, run_id)
-    code = follow(settings, run_id, ask=can_ask(), from_start=True)
+    if resume:
+        run_id = evaluation_run(settings, resume)
+    else:
+        goal = evaluation_goal(model, benchmark, metric=metric, max_tokens=max_tokens, approve=approve.value)
+        run_id = api.open_run(goal, settings)
+        say(f"run {run_id} · {settings.run_paths(run_id).root}")
+        api.start_worker(settings, run_id)
+    code = follow(settings, run_id, ask=can_ask(), from_start=not resume)
     if code == 3:
-        typer.echo(f"the run waits for your approval: postgrad approve {run_id}, then postgrad show {run_id}", err=True)
+        say(f"the run waits for your approval: postgrad approve {run_id}, then postgrad eval --resume {run_id}")
+        if as_json:
+            print_json({"run_id": run_id, "status": "waiting"})
     if code:
         raise typer.Exit(code)
     _show(evaluation_of(settings, run_id), as_json, _show_evaluation)
@@ -97,10 +107,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _show(result: Mapping[str, Any], as_json: bool, table: Callable[[Mapping[str, Any]], None]) -> None:
-    if as_json:
-        typer.echo(json.dumps(result, ensure_ascii=False, indent=2))
-    else:
-        table(result)
+    print_json(result) if as_json else table(result)
 
 
 def _show_audit(found: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from postgrad import api
 from postgrad.decide import Decide
 from postgrad.events import Event
-from shared_memory.errors import Conflict, PostgradError
+from shared_memory.errors import BadInput, Conflict, PostgradError
 from shared_memory.goal import Goal, parse_goal
 from shared_memory.records import Recipe
 from shared_memory.settings import Settings, load_settings
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agents.base_model import BaseModel
 
 Files = str | Path | Sequence[str | Path]
+METHODS = ("auto", "sft", "dpo")
 Metric = Literal["auto", "choice", "exact", "loss", "preference"]
 
 
@@ -34,7 +35,7 @@ def audit(data: Files) -> dict[str, Any]:
 
 def plan(
     model: str | Path,
-    method: str = "sft",
+    method: str = "auto",
     data: Files | None = None,
     *,
     revision: str = "",
@@ -43,7 +44,8 @@ def plan(
 
     `{model, parameters, recipe, memory {weights, gradients, optimizer, activations, overhead, peak} (GiB), hardware
     {name, count, vram_gib, usd_per_hour}, batch {per_device, accumulation, effective}, hours, usd, alternatives,
-    warnings}`. The recipe is the one that a run would try first; its batch is split until it fits into memory.
+    warnings}`. The recipe is the one that a run would try first (`auto`: by
+    DPO where the data are preference pairs, else by SFT); its batch is split until it fits into memory.
     Everything is an estimate, and `warnings` says what it leaves out; `hours` is None where nothing is known to tell
     them by. A processor stands among the hardware with its cores as `count` and the machine's memory as `vram_gib`.
 
@@ -54,7 +56,7 @@ def plan(
 
     warnings: list[str] = []
     described = _described(str(model), revision, warnings)
-    recipe = _first_recipe(method, described.parameters)
+    recipe = _first_recipe(_method(method, data), described.parameters)
     machine = local_hardware()
     room = machine.gpus[0].memory_gib if machine.gpus else machine.ram_gib
     while training_memory(described, recipe).peak > room > 0 and recipe.micro_batch > 1:
@@ -101,6 +103,17 @@ def _described(name: str, revision: str, warnings: list[str]) -> BaseModel:
     return BaseModel(
         name=name, folder=str(folder), revision=revision, parameters=parameters, architecture="", config=config
     )
+
+
+def _method(method: str, data: Files | None) -> str:
+    """`auto` made definite by what the rows are made for. Raises BadInput for a method without a recipe."""
+    if method not in METHODS:
+        raise BadInput(f"there is no recipe for the method `{method}`; give {', '.join(METHODS)}")
+    if method != "auto":
+        return method
+    from agents.data_engineer.formats import read_sources, trains
+
+    return "dpo" if data is not None and "dpo" in trains(read_sources(_paths(data))) else "sft"
 
 
 def _first_recipe(method: str, parameters: int) -> Recipe:
@@ -163,7 +176,7 @@ def evaluate(
     if summary["status"] == "waiting":
         raise Conflict(
             f"run {summary['run_id']} waits for approval; give `decide`, or approve='auto', "
-            f"or `postgrad approve {summary['run_id']}` it and see `postgrad show {summary['run_id']}`"
+            f"or `postgrad approve {summary['run_id']}` it, then `postgrad eval --resume {summary['run_id']}`"
         )
     return evaluation_of(settings, summary["run_id"])
 
@@ -181,6 +194,17 @@ def evaluation_goal(
         "run": {"approve": approve, "seed": seed},
     }
     return api.as_goal(goal)
+
+
+def evaluation_run(settings: Settings, run: str) -> str:
+    """The id of an earlier evaluation. Raises BadInput for an unknown run, and for one that may do experiments."""
+    from shared_memory.database import Database
+    from shared_memory.runs import Runs
+
+    row = Runs(Database.open(settings.database)).get(run)
+    if Goal.model_validate(row.goal).limits.experiments:
+        raise BadInput(f"run {row.run_id} does more than score a model; see `postgrad show {row.run_id}`")
+    return row.run_id
 
 
 def evaluation_of(settings: Settings, run_id: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ Check = dict[str, Any]
 FREE_GIB = 5.0
 """Room that a small run takes: base model, checkpoints, merged model."""
 
+WRITABLE = "make the home writable, or set POSTGRAD_HOME to a folder you may write"
+
 
 def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which a person would mend them."""
@@ -34,21 +36,22 @@ def _home(settings: Settings) -> Check:
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return _check(
-            "home", "error", f"{settings.home}: {error.strerror}", "set POSTGRAD_HOME to a folder you may write"
-        )
-    if not os.access(settings.home, os.W_OK):
-        return _check(
-            "home", "error", f"{settings.home} cannot be written", "set POSTGRAD_HOME to a folder you may write"
-        )
+        return _check("home", "error", f"{settings.home}: {error.strerror}", WRITABLE)
+    if not _is_writable(settings.home):
+        return _check("home", "error", f"{settings.home} cannot be written", WRITABLE)
     return _check("home", "ok", str(settings.home))
+
+
+def _is_writable(home: Path) -> bool:
+    return os.access(home, os.W_OK)
 
 
 def _database(settings: Settings) -> Check:
     try:
         Database.open(settings.database).close()
     except PostgradError as error:
-        return _check("database", "error", str(error), "move the file away, or set `database` in config.toml")
+        advice = "move the file away, or set `database` in config.toml" if _is_writable(settings.home) else WRITABLE
+        return _check("database", "error", str(error), advice)
     return _check("database", "ok", str(settings.database))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import typer
 
 from postgrad.api import benchmark_table
 from postgrad.goal_file import write_goal_file
+from postgrad.options import say
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
 
@@ -24,7 +26,8 @@ BENCHMARK = "Benchmark file (empty: hold rows of the data out and measure on tho
 def init(
     path: Path, *, text: str | None, base_model: str | None, data: list[str] | None, benchmark: str | None
 ) -> Path:
-    """Write `path` and return it. What is given stays as it is written, relative to the file's folder.
+    """Write `path` and return it. What is there is named so that the goal file, read from its own folder, finds it;
+    a note on stderr tells what is not there.
 
     Raises BadInput where the file exists, or where something is missing and nobody can be asked.
     """
@@ -41,5 +44,29 @@ def init(
         benchmark = str(typer.prompt(BENCHMARK, default="", show_default=False, err=True))
     files = [known["data"]] if isinstance(known["data"], str) else known["data"]
     entries = [{**benchmark_table(benchmark), "primary": True}] if benchmark else []
-    goal = Goal.model_validate({**known, "data": {"train": files}, "benchmark": entries})
+    for entry in entries:
+        if "path" in entry:
+            entry["path"] = _seen_from(path.parent, entry["path"])
+    known["base_model"] = _seen_from(path.parent, known["base_model"], _is_a_folder)
+    train = [_seen_from(path.parent, file) for file in files]
+    goal = Goal.model_validate({**known, "data": {"train": train}, "benchmark": entries})
     return write_goal_file(path, goal)
+
+
+def _seen_from(folder: Path, name: str, is_local: Callable[[str], bool] = lambda name: bool(Path(name).suffix)) -> str:
+    """A file or folder as the goal file in `folder` has to name it: relative where it is below, else absolute.
+
+    What is nowhere stays as it is, with a note unless it may be a Hub id.
+    """
+    here, there = ((base / Path(name).expanduser()).resolve() for base in (Path(), folder))
+    if here.exists():
+        root = folder.resolve()
+        return str(here.relative_to(root) if here.is_relative_to(root) else here)
+    if not there.exists() and (is_local(name) or name.startswith(("~", "/", "./", "../"))):
+        say(f"note: {name} does not exist; the goal file expects it at {there}")
+    return name
+
+
+def _is_a_folder(name: str) -> bool:
+    """Whether a model's name cannot be a Hub id, which has at most one slash."""
+    return name.count("/") > 1

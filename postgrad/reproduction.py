@@ -11,7 +11,7 @@ from postgrad.decide import Decide
 from postgrad.events import Event
 from shared_memory.database import Database
 from shared_memory.journal import Journal
-from shared_memory.records import Job
+from shared_memory.ledger import Ledger
 from shared_memory.redaction import redact_plain
 from shared_memory.runs import Runs, RunStatus, new_run_id
 from shared_memory.settings import Settings, load_settings
@@ -32,9 +32,11 @@ def reproduce(
     training_loss {experiment: {original, again}}, packages {name: [then, now]} where they differ, steps [{purpose,
     experiment, attempt, state, seconds, job}]}`; what is not known yet is left out.
 
-    run_id: its id, the beginning of it, or `last`; a run that is itself a reproduction is gone on with. approve: who
-    may approve its jobs; None takes the goal's own policy. Raises BadInput where the run has no champion of its own, or
-    an input (a script, the data, the model, the benchmark) is not what it was, naming it.
+    run_id: its id, the beginning of it, or `last`; a run that is itself a reproduction is gone on with. A job that
+    failed or was refused is then asked for once more; after one that was edited at the gate, or left no record, it
+    stays at `cannot`. approve: who may approve its jobs; None takes the goal's own policy. Raises BadInput where the
+    run has no champion of its own, or an input (a record, a script, the data, the model, the benchmark) is not what it
+    was, naming it.
     """
     settings = settings or load_settings()
     own = open_reproduction(settings, run_id, approve)
@@ -98,7 +100,8 @@ def outcome(settings: Settings, run_id: str) -> dict[str, Any]:
             "seconds": job.seconds,
             "job": job.key,
         }
-        for job in journal.all(Job).values()
+        for job in (action.job for action in Ledger(db, run_id).actions())
+        if job is not None
     ]
     redacted: dict[str, Any] = redact_plain(told)
     return redacted

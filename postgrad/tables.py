@@ -17,6 +17,9 @@ from postgrad.units import NONE, dollars, duration, one_line, plus_minus, signed
 PIPE_WIDTH = 200
 """Columns of a table that no terminal shows."""
 
+GOAL_WIDTH, GOAL_WIDTH_MIN = 60, 12
+"""Columns that the text of a goal takes at most among the runs; with less room than the second it is left out."""
+
 
 def show_summary(summary: Mapping[str, Any], terminal: Terminal | None = None) -> None:
     """A run on one screen: the answer, the scores, the experiments, what it cost and where the report is."""
@@ -29,25 +32,20 @@ def show_summary(summary: Mapping[str, Any], terminal: Terminal | None = None) -
         terminal.print()
         terminal.print(_experiment_table(summary["experiments"]))
     terminal.print()
-    facts = Table.grid(padding=(0, 2))
     spent = summary["spent"]
-    facts.add_row("run", Text(f"{summary['run_id']} · {summary['status'].replace('_', ' ')}"))
+    facts = [("run", f"{summary['run_id']} · {summary['status'].replace('_', ' ')}")]
     if told := summary.get("reproduction"):
-        facts.add_row(
-            "does again", Text(f"{told['of']} · {told['verdict'] or 'no verdict yet'} {told['reason']}".strip())
-        )
+        facts.append(("does again", f"{told['of']} · {told['verdict'] or 'no verdict yet'} {told['reason']}".strip()))
     if summary["error"]:
-        facts.add_row("because", Text(one_line(summary["error"])))
-    facts.add_row(
-        "spent", f"{dollars(spent['usd'])} · {duration(3600 * spent['hours'])} · {spent['llm_tokens']:,} LLM tokens"
-    )
-    for role, share in spent["roles"].items():
-        facts.add_row("", _role_words(role, share))
+        facts.append(("because", summary["error"]))
+    cost, time_taken = dollars(spent["usd"]), duration(3600 * spent["hours"])
+    facts.append(("spent", f"{cost} · {time_taken} · {spent['llm_tokens']:,} LLM tokens"))
+    facts += [("", _role_words(role, share)) for role, share in spent["roles"].items()]
     if summary["champion"].get("model"):
-        facts.add_row("model", Text(one_line(summary["champion"]["model"])))
+        facts.append(("model", summary["champion"]["model"]))
     if summary["report"]:
-        facts.add_row("report", Text(one_line(summary["report"])))
-    terminal.print(facts, soft_wrap=True)
+        facts.append(("report", summary["report"]))
+    _print_pairs(facts, terminal)
 
 
 def _score_table(summary: Mapping[str, Any]) -> Table:
@@ -107,29 +105,38 @@ def _score_cell(score: Mapping[str, Any] | None) -> str:
 
 
 def show_runs(runs: Sequence[Mapping[str, Any]], terminal: Terminal | None = None) -> None:
-    """The runs of a home, newest first."""
+    """The runs of a home, newest first. Where there is little room the goal's text is shortened, or left out."""
     terminal = terminal or _stdout()
     if not runs:
         terminal.print("no runs yet; `postgrad run GOAL.toml` starts one")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for heading in ("run", "status", "started", "spent"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("goal", min_width=16, no_wrap=True, overflow="ellipsis")
+    rows = [("run", "status", "started", "spent")]
     for run in runs:
         outcome = "" if run["outcome"] == "none" else f": {run['outcome']}"
         status = f"{run['status']}{outcome}".replace("_", " ")
-        started, cost = _when(run["started"]), dollars(run["spent"]["usd"])
-        table.add_row(run["run_id"], status, started, cost, Text(one_line(run["text"])))
-    terminal.print(table)
+        rows.append((run["run_id"], status, _when(run["started"]), dollars(run["spent"]["usd"])))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = min(terminal.width - sum(widths) - 2 * len(widths), GOAL_WIDTH)
+    for row, goal in zip(rows, ["goal", *(one_line(run["text"]) for run in runs)], strict=True):
+        line = Text("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+        if room >= GOAL_WIDTH_MIN:
+            text = Text(goal)
+            text.truncate(room, overflow="ellipsis")
+            line.append("  ").append_text(text)
+        line.rstrip()
+        terminal.print(line, style="dim" if row is rows[0] else "", soft_wrap=True)
 
 
 def show_facts(facts: Mapping[str, object], terminal: Terminal | None = None) -> None:
     """Names and values, one pair a line."""
-    grid = Table.grid(padding=(0, 2))
-    for name, value in facts.items():
-        grid.add_row(name, Text(one_line(value)))
-    (terminal or _stdout()).print(grid, soft_wrap=True)
+    _print_pairs(list(facts.items()), terminal or _stdout())
+
+
+def _print_pairs(pairs: Sequence[tuple[str, object]], terminal: Terminal) -> None:
+    """Whole lines, which the terminal wraps: a path that a table folds cannot be copied."""
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        terminal.print(Text(f"{name:<{width}}  {one_line(value)}"), soft_wrap=True)
 
 
 def show_rows(headings: Sequence[str], rows: Sequence[Sequence[object]], terminal: Terminal | None = None) -> None:
@@ -148,4 +155,4 @@ def _stdout() -> Terminal:
 
 
 def _when(seconds: float | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else "–"
+    return time.strftime("%m-%d %H:%M", time.localtime(seconds)) if seconds else "–"

@@ -117,6 +117,9 @@ class Driver:
             builder = builder_of(Journal(self._db, self._run_id))
             graph = builder.compile(checkpointer=SqliteSaver(connection), name="postgrad")
             config: RunnableConfig = {"configurable": {"thread_id": self._run_id}}
+            row = self._runs.get(self._run_id)
+            if row.cancel_requested and row.status is RunStatus.FAILED and "goal" not in graph.get_state(config).values:
+                return self._runs.update(self._run_id, status=RunStatus.CANCELLED, ended=time.time())  # nothing began
             feed = self._next_input(graph, config)
             self._runs.update(self._run_id, status=RunStatus.RUNNING, error="", exit_code=None, ended=None)
             self._write({"kind": "status", "status": "running", "text": "resumed" if feed is None else "running"})
@@ -149,7 +152,8 @@ class Driver:
         # `snapshot.next` leaves out a task that is done but whose step was not: only without any task is a run over.
         if not snapshot.tasks:
             state = snapshot.values
-            fresh = {"halt": "", "error": "", "given_up": [], "exhausted": [], "pending": [], "finished": []}
+            fresh = {**dict.fromkeys(("halt", "error", "delivered"), ""), "pending": [], "finished": []}
+            fresh |= {"given_up": [], "exhausted": []}
             return Command(goto="router", update={**fresh, "reopened": state["reopened"] + 1, **_reopened(state)})
         if row.cancel_requested and row.status is RunStatus.FAILED:
             # The node that is next fails every time: go around it, so that the best model is still handed over.
@@ -269,14 +273,18 @@ def _resume(interrupt: Interrupt, answer: dict[str, Any]) -> Any:
 
 
 def _reopened(state: dict[str, Any]) -> dict[str, Any]:
-    """The crashed experiments of an ended run that nothing was made of, planned once more."""
+    """The crashed experiments of an ended run that nothing was made of, planned once more; none after the claim."""
+    if state.get("claims"):
+        return {}
     again = {"status": "planned", "verdict": None, "error": ""}
     experiments = state.get("experiments", {})
     parents = {plain["parent"] for plain in experiments.values()}
+    scored = any(plain["status"] == "evaluated" for plain in experiments.values())
     crashed = {
         key: {**plain, **again}
         for key, plain in experiments.items()
-        if plain["status"] == "crashed" and key not in parents
+        # What a person refused stays refused, unless there is nothing else to go on with.
+        if plain["status"] == "crashed" and key not in parents and (plain["verdict"] == "crash" or not scored)
     }
     return {"experiments": crashed} if crashed else {}
 

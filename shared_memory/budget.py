@@ -40,8 +40,8 @@ class Budget:
 
     def reserve(
         self, key: str, usd_micro: int, *, role: str, jobs: int = 1, tokens: int = 0, kept_usd_micro: int = 0
-    ) -> None:
-        """Hold the worst case of an action under `key`; a key that is held or settled stays as it is.
+    ) -> bool:
+        """Hold the worst case of an action under `key`; False where it is held or settled, and stays as it is.
 
         Raises BudgetSpent, and holds nothing, where dollars (`kept_usd_micro` of them being kept back for something
         else), jobs or tokens would exceed their cap. A cap that is used up does not keep from asking for nothing of
@@ -50,7 +50,7 @@ class Budget:
         _refuse_negative(usd_micro, jobs, tokens)
         with self._db.transaction():
             if self._settled(key) is not None:
-                return
+                return False
             spend = self.spent()
             held = spend.held_usd_micro + kept_usd_micro
             self._require(usd_micro, spend.usd_micro, held, self._limits.usd_micro, "usd")
@@ -61,6 +61,7 @@ class Budget:
                 " VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
                 (self._run_id, key, role, usd_micro, tokens, jobs, time.time()),
             )
+        return True
 
     def settle(self, key: str, usd_micro: int, tokens: int = 0) -> None:
         """Replace the hold by what the action took, even above the hold; settling again books the later figure.

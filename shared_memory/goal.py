@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from shared_memory.errors import BadInput
 from shared_memory.records import MICRO_USD, Record
+from shared_memory.redaction import redact
 
 
 class BenchmarkGoal(Record):
@@ -65,7 +67,7 @@ class Limits(Record):
     """Hours of driving; waiting for a person does not count."""
     llm_tokens: int = Field(default=2_000_000, ge=0)
     """Tokens that the roles' language models may read and write."""
-    jobs: int = Field(default=20, ge=1)
+    jobs: int = Field(default=40, ge=1)
     """Jobs that may be started: generation, training, evaluation, merge."""
     experiments: int = Field(default=12, ge=0)
     """Trainings that may be planned; 0 only scores the base model."""
@@ -171,7 +173,7 @@ def read_goal(path: Path) -> Goal:
     Raises BadInput naming the line (malformed TOML) or the key (unknown, wrong type), with the nearest known key.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise BadInput(f"{path} does not exist; `postgrad init` writes a goal file") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -194,6 +196,8 @@ def _explain(error: ValidationError) -> str:
     """The first fault of a validation, in one line with a way out."""
     fault = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in fault["loc"]) or "goal"
+    if fault["type"] == "tuple_type":
+        return f"`{where}`: {_as_a_list(where, fault['input'])}; `postgrad init` writes a commented example"
     if fault["type"] != "extra_forbidden":
         return f"`{where}`: {fault['msg'].removeprefix('Value error, ')}; `postgrad init` writes a commented example"
     known = _known_keys(tuple(part for part in fault["loc"] if isinstance(part, str)))
@@ -201,6 +205,15 @@ def _explain(error: ValidationError) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(known)}"
     return f"unknown key `{where}`; {hint}"
+
+
+def _as_a_list(where: str, value: object) -> str:
+    """How to write what was given as a single value."""
+    if where == "benchmark":
+        return "write [[benchmark]] with two brackets, once for each"
+    if value in ("", "none"):
+        return 'write a list: ["trackio"], or [] for none' if where == "run.report_to" else "write a list: [] for none"
+    return f"write a list: {json.dumps([value], ensure_ascii=False, default=str)}"
 
 
 def _known_keys(loc: tuple[str, ...]) -> list[str]:
@@ -228,6 +241,7 @@ def _with_absolute_paths(goal: Goal, folder: Path) -> Goal:
         model = file(model)
     return goal.model_copy(
         update={
+            "text": redact(goal.text),
             "base_model": model,
             "data": goal.data.model_copy(
                 update={

@@ -80,9 +80,9 @@ def near_duplicate_clusters(rows: Sequence[Row], threshold: float = NEAR_DUPLICA
 
 def _question(row: Row) -> Hashable:
     """What a row asks, without the choices it offers or the role it gives the model; empty where it asks nothing."""
-    if row.choices is not None:
-        return normalised(row.question)
     said = [(message.role, normalised(message.content)) for message in row.prompt if message.role != "system"]
+    if row.choices is not None:
+        said = [("user", normalised(row.question))]
     return tuple(said) if any(content for _, content in said) else ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,6 +35,15 @@ def read_records(path: Path) -> list[Record]:
     return records
 
 
+def digest_of(path: Path) -> str:
+    """sha256 of the file. Raises BadInput where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or error}); check its path and permissions") from error
+
+
 def _read_jsonl(path: Path) -> list[Record]:
     """Line by line: polars would turn columns of mixed types into strings, and names no line that is wrong."""
     with path.open("rb") as stream:
@@ -44,7 +54,9 @@ def _json_object(path: Path, line: bytes, number: int) -> Record:
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}, line {number} is not JSON ({_first_line(error)}); mend or remove that line") from error
+        raise BadInput(
+            f"{path}, line {number} is not JSON ({_first_line(error)}); {_mend(error, 'mend or remove that line')}"
+        ) from error
     if not isinstance(value, dict):
         raise BadInput(f"{path}, line {number} is not a JSON object; put one {{column: value}} object on each line")
     return value
@@ -54,7 +66,7 @@ def _read_json(path: Path) -> list[Record]:
     try:
         value = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        hint = "mend it, or call it .jsonl if every line is an object"
+        hint = _mend(error, "mend it, or call it .jsonl if every line is an object")
         raise BadInput(f"{path} is not JSON ({_first_line(error)}); {hint}") from error
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise BadInput(f"{path} is not a list of JSON objects; write it as [{{column: value}}, …]")
@@ -82,7 +94,13 @@ def _by_polars(path: Path, kind: str, read: Callable[[], pl.DataFrame]) -> list[
     try:
         return list(read().iter_rows(named=True))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # a scrambled file makes polars panic
-        raise BadInput(f"{path} is not valid {kind} ({_first_line(error)}); write it anew or convert it") from error
+        hint = _mend(error, "write it anew or convert it")
+        raise BadInput(f"{path} is not valid {kind} ({_first_line(error)}); {hint}") from error
+
+
+def _mend(error: BaseException, otherwise: str) -> str:
+    """What to do about a file that cannot be read; polars has no error of its own for text in another encoding."""
+    return "save it as UTF-8" if "utf-8" in str(error).lower() else otherwise
 
 
 def _first_line(error: BaseException) -> str:

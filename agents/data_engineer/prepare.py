@@ -11,6 +11,7 @@ from pathlib import Path
 from agents.data_engineer.audit import MINIMUM_ROWS, audit, audit_letters
 from agents.data_engineer.decontaminate import BenchmarkText, decontaminate
 from agents.data_engineer.dedup import drop_near_duplicates
+from agents.data_engineer.files import digest_of
 from agents.data_engineer.filters import (
     balance_letters,
     drop_ambiguous,
@@ -20,6 +21,7 @@ from agents.data_engineer.filters import (
     keep_at_most,
 )
 from agents.data_engineer.formats import Message, Row, Table, read_rows, read_tables, trains
+from agents.data_engineer.held_out import HeldOut, drop_held_out, require_unchanged
 from agents.data_engineer.proposal import DataProposal, Generate
 from agents.multiple_choice import LETTERS, render_multiple_choice
 from shared_memory.errors import BadInput, Unavailable
@@ -92,16 +94,18 @@ def prepare(
     folder: Path,
     seed: int,
     dataset_id: str = "d1",
-    held_out: frozenset[str] = frozenset(),
+    held_out: HeldOut | None = None,
 ) -> DatasetRecord:
     """Make the data set that the proposal asks for, as a file in `folder` that is named by its content.
 
-    The rows whose ids are `held_out` go before anything else is looked at. The same files, benchmarks and seed give the
-    same bytes. Raises BadInput where a source cannot be used, where the rows cannot train the proposal's method, where
-    a held-out row is not there any more, or where fewer than MINIMUM_ROWS rows are left, saying which step took how
-    many.
+    The rows that are held out, and all that resemble them, go before anything else is looked at. The same files,
+    benchmarks and seed give the same bytes. Raises BadInput where a source cannot be used, where the rows cannot train
+    the proposal's method, where a file that rows were held out of has changed, or where fewer than MINIMUM_ROWS rows
+    are left, saying which step took how many.
     """
-    rows, steps = _rows_to_train_on(proposal, held_out)
+    if held_out is not None:
+        require_unchanged(held_out)
+    rows, steps, found_again = _rows_to_train_on(proposal, held_out)
     report = audit(rows)
     kept, cleaning, contamination = _clean(rows, proposal, benchmarks, seed)
     steps += cleaning
@@ -118,19 +122,24 @@ def prepare(
     return DatasetRecord(
         id=dataset_id,
         source=", ".join(proposal.sources),
-        revision=canonical_digest([_digest(Path(source)) for source in proposal.sources]),
+        revision=canonical_digest([digest_of(Path(source)) for source in proposal.sources]),
         path=str(path),
         digest=digest,
         method=proposal.method,
         rows=len(kept),
         steps=tuple(steps),
-        contamination=contamination,
+        contamination=found_again | contamination,
         findings=tuple(finding.line for finding in (*report.findings, *audit_letters(kept))),
     )
 
 
-def _rows_to_train_on(proposal: DataProposal, held_out: frozenset[str]) -> tuple[list[Row], list[Step]]:
-    """All rows but the held-out ones, as the method takes them: SFT imitates the chosen reply of a pair."""
+def _rows_to_train_on(
+    proposal: DataProposal, held_out: HeldOut | None
+) -> tuple[list[Row], list[Step], dict[str, float]]:
+    """What the held-out rows leave of all rows, as the method takes them: SFT imitates the chosen reply of a pair.
+
+    With the steps, and the share of the held-out rows that were found again.
+    """
     if not proposal.sources:
         raise BadInput("there are no rows to prepare yet; run the generator first")
     tables = read_tables(proposal.sources)
@@ -142,18 +151,13 @@ def _rows_to_train_on(proposal: DataProposal, held_out: frozenset[str]) -> tuple
             f"{lacking} of {len(rows)} rows have no rejected reply, and {proposal.method} needs `prompt`, `chosen` and "
             "`rejected`; bring such pairs, or use method = 'sft'"
         )
-    if held_out:
-        kept = [row for row in rows if row.id not in held_out]
-        if len(rows) - len(kept) < len(held_out):
-            raise BadInput(
-                f"{len(held_out) - len(rows) + len(kept)} of the {len(held_out)} held-out rows are not in the data any "
-                "more: the files have changed; start a new run"
-            )
-        steps.append(Step(name="hold_out", rows_in=len(rows), rows_out=len(kept), note="the run is measured on them"))
-        rows = kept
+    found_again: dict[str, float] = {}
+    if held_out is not None:
+        rows, dropping, found_again = drop_held_out(tables, held_out)
+        steps += dropping
     if proposal.method == "sft":
         rows = [replace(row, rejected=()) if row.rejected else row for row in rows]
-    return rows, steps
+    return rows, steps, found_again
 
 
 def _conversion(tables: Sequence[Table]) -> str:
@@ -162,11 +166,6 @@ def _conversion(tables: Sequence[Table]) -> str:
     if len(notes) == 1:
         return notes.pop()
     return "; ".join(f"{table.path.name}: {table.layout.note}" for table in tables)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _clean(
@@ -198,7 +197,7 @@ def _too_few(count: int, steps: Sequence[Step]) -> str:
     )
     return (
         f"{count} of {steps[0].rows_in} rows can be used ({removed or 'none was removed'}) "
-        f"and {MINIMUM_ROWS} are needed; bring more rows"
+        f"and {MINIMUM_ROWS} are needed; bring more rows, or others where they were taken out"
     )
 
 

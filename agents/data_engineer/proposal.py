@@ -49,6 +49,14 @@ class DataProposal(Proposal):
             raise ValueError("a data proposal has either `generate` or `sources`")
         return self
 
+    @model_validator(mode="after")
+    def _names_each_file_once(self) -> Self:
+        """Rows are known by the place of their file: those of a second copy would go by other ids."""
+        twice = [source for source in self.sources if self.sources.count(source) > 1]
+        if twice:
+            raise ValueError(f"`sources` names {twice[0]!r} twice; name it once")
+        return self
+
     def summary(self) -> str:
         if self.generate is not None:
             return f"write {self.generate.rows} rows with {Path(self.generate.script).name}: {self.why}"

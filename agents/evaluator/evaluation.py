@@ -185,7 +185,9 @@ def collect(job: Job, spec: JobSpec, benchmark: Benchmark, goal: Goal) -> list[E
     path = Path(job.folder) / "out" / "items.jsonl"
     by_part: dict[Part, list[dict[str, Any]]] = defaultdict(list)
     for row in read_items(path):
-        item = items[row["id"]]
+        item = items.get(row["id"])
+        if item is None:
+            raise PostgradError(f"{benchmark.name} was changed while it was measured; start a new run")
         by_part[item.part].append({**row, "category": item.category})
     digest = settings_digest(benchmark, spec)
     return [_result(rows, part, job, benchmark, digest, goal.run.seed, path) for part, rows in by_part.items()]

@@ -15,7 +15,7 @@ def propose(brief: Brief) -> EvaluationProposal | HoldOutProposal:
     """
     if brief.move is Move.HOLD_OUT:
         return HoldOutProposal(why="the goal names no benchmark, and rows that were trained on measure nothing")
-    every = tuple(entry.id for entry in brief.goal.benchmark)
+    every = brief.unmeasured or tuple(entry.id for entry in brief.goal.benchmark)
     if brief.move is Move.BASELINE:
         why = "what the base model can do is the measure of everything after it"
         return EvaluationProposal(experiments=("baseline",), benchmarks=every, parts=tuple(Part), why=why)

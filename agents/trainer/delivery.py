@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agents.base_model import TOKENIZER_FILES, BaseModel
 from agents.trainer.footprint import GIB, RUNTIME_GIB
+from shared_memory.errors import PostgradError
 from shared_memory.goal import Goal
 from shared_memory.records import (
     ComparisonResult,
@@ -20,6 +21,7 @@ from shared_memory.records import (
     JobState,
     Purpose,
 )
+from shared_memory.redaction import redact
 from shared_memory.run_paths import RunPaths, write_atomically
 
 SCRIPT = Path(__file__).parent / "scripts" / "merge.py"
@@ -57,19 +59,22 @@ def fault_of_output(job: Job) -> str:
 def hand_over(experiment: Experiment, merge: Job | None, goal: Goal, model: BaseModel, paths: RunPaths) -> Path:
     """Lay out `<run>/model` and return the folder to load: `merged` where there is one, else `adapter`.
 
-    Safe to repeat. The tokenizer's files are the base's own, byte for byte.
+    Safe to repeat; what another experiment left there goes. The tokenizer's files are the base's own, byte for byte.
+    Raises PostgradError where the experiment's model is no folder of a job of this run.
     """
-    trained = Path(experiment.model)
-    if not experiment.adapter:
-        _replace_folder(trained, paths.model / "merged", model)
-        return paths.model / "merged"
-    merged = merge is not None and merge.state is JobState.SUCCEEDED
-    if not merged or "adapter" in goal.output.save:
-        _replace_folder(trained, paths.model / "adapter", model)
-    if merge is None or not merged:
-        return paths.model / "adapter"
-    _replace_folder(Path(merge.folder) / str(merge.result["model"]), paths.model / "merged", model)
-    return paths.model / "merged"
+    trained = Path(experiment.model).resolve()
+    if not experiment.model or not trained.is_dir() or paths.jobs.resolve() not in trained.parents:
+        found = experiment.model or "none is on record"
+        raise PostgradError(f"{experiment.id} has no model in {paths.jobs} to hand over ({found}); run the goal again")
+    sources = {"adapter" if experiment.adapter else "merged": trained}
+    if experiment.adapter and merge is not None and merge.state is JobState.SUCCEEDED:
+        sources = sources if "adapter" in goal.output.save else {}
+        sources["merged"] = Path(merge.folder) / str(merge.result["model"])
+    for name, source in sources.items():
+        _replace_folder(source, paths.model / name, model)
+    for name in {"merged", "adapter"} - sources.keys():
+        shutil.rmtree(paths.model / name, ignore_errors=True)
+    return paths.model / ("merged" if "merged" in sources else "adapter")
 
 
 def _replace_folder(source: Path, target: Path, model: BaseModel) -> None:
@@ -106,7 +111,7 @@ def write_card(
     results: Sequence[EvalResult],
     claims: Sequence[ComparisonResult],
 ) -> Path:
-    """Write the model card (README.md with the Hub's metadata) into a delivered folder."""
+    """Write the model card (README.md with the Hub's metadata) into a delivered folder, without secrets."""
     before = {(result.benchmark, result.part): result for result in baseline}
     lines = [
         "---",
@@ -141,5 +146,5 @@ def write_card(
             f"Training data: {dataset.rows} rows from {Path(dataset.source).name}, sha256 `{dataset.digest}`.",
         ]
     lines += ["", f"Recipe: `{experiment.recipe.model_dump_json(exclude={'reason', 'source', 'findings'})}`", ""]
-    write_atomically(folder / "README.md", "\n".join(lines).encode())
+    write_atomically(folder / "README.md", redact("\n".join(lines)).encode())
     return folder / "README.md"

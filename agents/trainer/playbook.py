@@ -85,7 +85,7 @@ def _one_more_epoch(parent: Experiment) -> Plan:
     return Plan(
         parent=parent.id,
         change=f"one more epoch from {parent.id}'s checkpoint ({parent.recipe.epochs} → {epochs})",
-        why="the last epoch raised the selection score, so the data are not used up yet",
+        why="the last epoch helped, so the data are not used up yet",
         recipe=parent.recipe.model_copy(update={"epochs": epochs}),
         continues=True,
     )

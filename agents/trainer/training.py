@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from agents.base_model import BaseModel
 from agents.brain import Brief, Move
@@ -151,19 +154,43 @@ def fault_of_output(job: Job) -> str:
     return ""
 
 
-RECIPE_KEYS = ("learning_rate", "batch", "micro_batch", "max_length", "warmup_ratio", "lr_scheduler", "packing", "lora")
+RECIPE_KEYS = (
+    "beta", "epochs", "learning_rate", "batch", "micro_batch", "max_length", "warmup_ratio", "lr_scheduler", "packing",
+    "lora",
+)  # fmt: skip
 """What a training job's config has in common with its recipe."""
 
 
-def as_approved(experiment: Experiment, config: dict[str, Any]) -> Experiment:
-    """The experiment with the recipe that its job was really given: a person may have edited it at the gate."""
+def fault_of_config(spec: JobSpec) -> str:
+    """Why an edited training config is no recipe that can be kept on record; empty if it is one, or no training."""
+    if spec.purpose is not Purpose.TRAINING:
+        return ""
+    try:
+        Recipe.model_validate({"id": "edited", **{key: spec.config[key] for key in RECIPE_KEYS if key in spec.config}})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        return f"`{'.'.join(map(str, fault['loc']))}`: {fault['msg']}"
+    return ""
+
+
+def as_approved(experiment: Experiment, spec: JobSpec, *, epochs_before: int) -> Experiment:
+    """The experiment with the recipe that its job was really given: a person may have edited it at the gate.
+
+    epochs_before: passes over the data that the checkpoint it continues had seen.
+    """
     planned = experiment.recipe.plain()
-    edits = {key: config[key] for key in RECIPE_KEYS if key in config and config[key] != planned[key]}
-    if not edits:
+    given = {key: spec.config[key] for key in RECIPE_KEYS if key in spec.config}
+    if "epochs" in given:
+        given["epochs"] += epochs_before
+    edits = {key: value for key, value in given.items() if value != planned[key]}
+    words = ", ".join(f"{key} {value}" for key, value in edits.items())
+    if spec.files[spec.script] != hashlib.sha256(SCRIPT.read_bytes()).hexdigest():
+        words = f"{words}, {spec.script}" if words else spec.script
+    if not words:
         return experiment
     recipe = Recipe.model_validate({**planned, **edits})
-    words = ", ".join(f"{key} {value}" for key, value in edits.items())
-    return experiment.model_copy(update={"recipe": recipe, "change": f"{experiment.change}; edited: {words}"})
+    change = f"{experiment.change}; edited: {words}"
+    return experiment.model_copy(update={"recipe": recipe, "change": change, "adapter": recipe.lora is not None})
 
 
 def stop_training(experiment: Experiment, job: Job) -> Experiment:

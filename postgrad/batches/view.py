@@ -33,15 +33,15 @@ EXIT_CODES = {
     RunStatus.CANCELLED: 6,
 }
 """In the order in which they count. A goal is `running` in the end where another process drives it."""
-PARKING = b"parking: each run ends the step that it is in; once more to leave at once\n"
+PARKING = b"parking: each run ends the step that it is in; please wait\n"
 GLYPHS = {RunStatus.SUCCEEDED: ("✓", "green"), RunStatus.FAILED: ("✗", "red"), RunStatus.WAITING: ("?", "cyan")}
 
 
 def work_in_terminal(work: Batch, as_json: bool) -> int:
     """Work on a batch and show it; returns the exit code.
 
-    as_json: each result is a line on stdout as it comes, and all else is on stderr. SIGINT and SIGTERM park the batch;
-    a second one leaves at once.
+    as_json: each result is a line on stdout as it comes, and all else is on stderr. SIGINT and SIGTERM park the batch,
+    however often they come.
     """
     terminal = _terminal(sys.stderr)
     bar = Progress(
@@ -79,8 +79,6 @@ def exit_code(work: Batch, results: Sequence[Result]) -> int:
 @contextmanager
 def _parked_by_signals(work: Batch) -> Iterator[None]:
     def park(signum: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.default_int_handler)
         work.park()
         os.write(2, PARKING)  # a signal must not wait for the lock of a stream
 
@@ -90,8 +88,8 @@ def _parked_by_signals(work: Batch) -> Iterator[None]:
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for each, handler in before.items():  # a parked batch is on its way out: no more signals until it is
+            signal.signal(each, signal.SIG_IGN if work.parked else handler)
 
 
 def _say(terminal: Console, line: Text) -> None:

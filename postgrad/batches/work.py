@@ -124,10 +124,9 @@ class Batch:
                     if on_result is not None:
                         on_result(result)
         except BaseException:
-            if not self.parked:  # a second Ctrl-C does not wait: a run that is left in its step resumes as after a kill
-                self.park()
-                for worker in workers:
-                    worker.join()
+            self.park()
+            for worker in workers:  # a run whose process ends around it would be filed as failed
+                worker.join()
             raise
         finally:
             self._clock.book()

@@ -74,5 +74,18 @@ def test_consent_cannot_be_read_out_of_a_sentence(tmp_path: Path) -> None:
         read({"train": ["./rows.jsonl"], "approve": "auto"}, tmp_path, text)
 
 
+def test_a_secret_in_the_text_is_not_sent_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "canary-in-the-environment")
+    text = "Train ./rows.jsonl, my tokens are hf_AbCdEfGhIjKlMnOpQrStUvWx and canary-in-the-environment"
+    with openai_chat([Says({"train": ["./rows.jsonl"]})]) as server:
+        model = LanguageModel("openai/a-model", api_base=server.base_url, cache=tmp_path, meter=Tally())
+        assert read_goal_from_text(text, {"text": text}, model)["data"] == {"train": ["./rows.jsonl"]}
+    (request,) = server.requests
+    assert words_in(request)["goal"] == "Train ./rows.jsonl, my tokens are [redacted] and [redacted]"
+    for written in (request.raw, *(file.read_text() for file in tmp_path.iterdir())):
+        assert "hf_AbCdEf" not in written
+        assert "canary-in-the-environment" not in written
+
+
 def test_a_number_with_a_thousands_separator_is_a_number(tmp_path: Path) -> None:
     assert read({"usd": 1200}, tmp_path, "spend $1,200 at most")["limits"] == {"usd": 1200.0}

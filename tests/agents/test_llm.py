@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +12,7 @@ import pytest
 from pydantic import Field
 
 from agents.llm import InvalidAnswer, LanguageModel, Tally
-from shared_memory.budget import Budget
-from shared_memory.database import Database
-from shared_memory.errors import BudgetSpent, ContextExhausted, PostgradError, Unavailable
-from shared_memory.goal import Limits
+from shared_memory.errors import ContextExhausted, PostgradError, Unavailable
 from shared_memory.records import Record
 from tests.servers.openai_chat import (
     NO_QUOTA,
@@ -27,6 +23,7 @@ from tests.servers.openai_chat import (
     HangUp,
     Says,
     busy,
+    nobody,
     openai_chat,
 )
 
@@ -159,11 +156,8 @@ def test_a_brief_too_long_for_the_model_has_an_exit_code_of_its_own(model: Model
 
 
 def test_a_server_that_does_not_run_and_a_provider_that_does_not_exist_are_told_apart(model: Model) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(Unavailable, match="out of reach"):
-        model(nobody).ask(Choice, QUESTION)
+        model(nobody()).ask(Choice, QUESTION)
     with pytest.raises(Unavailable, match=r"does not take the request .*check \[brain\]"):
         model("", "gibberish").ask(Choice, QUESTION)
 
@@ -188,39 +182,6 @@ def test_what_was_refused_is_asked_anew_once_it_is_forgotten(model: Model, tally
         asked.forget(caught.value)
         assert asked.ask(Choice, QUESTION).number == 1
     assert len(server.requests) == 3
-
-
-def test_tokens_and_dollars_are_booked_in_the_budget_of_the_run(model: Model, settings: object, tmp_path: Path) -> None:
-    meter = BudgetOf(tmp_path, Limits(usd=1, llm_tokens=20_000))
-    with openai_chat([Says("no", prompt_tokens=1000, completion_tokens=100), Says({"number": 1})]) as server:
-        model(server.base_url, meter=meter).ask(Choice, QUESTION)
-        model(server.base_url, meter=meter).ask(Choice, QUESTION)
-    spent = meter.budget.spent()
-    assert (spent.llm_tokens, spent.held_llm_tokens) == (1220, 0)
-    assert (spent.usd_micro, spent.held_usd_micro, spent.jobs) == (3500 + 450, 0, 0)
-    assert spent.by_role == {"trainer": 3950}
-
-
-@pytest.mark.parametrize(
-    ("limits", "cap"), [(Limits(llm_tokens=8000), "llm_tokens"), (Limits(usd=0), "usd")], ids=["tokens", "dollars"]
-)
-def test_a_request_that_a_cap_leaves_no_room_for_is_not_sent(
-    model: Model, tmp_path: Path, limits: Limits, cap: str
-) -> None:
-    with openai_chat([Says({"number": 1})]) as server, pytest.raises(BudgetSpent, match=f"limits.{cap}"):
-        model(server.base_url, meter=BudgetOf(tmp_path, limits)).ask(Choice, QUESTION)
-    assert server.requests == []
-
-
-def test_a_request_that_was_turned_down_holds_nothing_and_a_lost_one_keeps_its_hold(
-    model: Model, tmp_path: Path
-) -> None:
-    meter = BudgetOf(tmp_path, Limits())
-    with openai_chat([WRONG_KEY, HangUp()]) as server:
-        for held in (False, True):
-            with pytest.raises(Unavailable):
-                model(server.base_url, meter=meter).ask(Choice, QUESTION)
-            assert bool(meter.budget.spent().held_llm_tokens) is held
 
 
 def test_an_unknown_price_is_none_and_its_tokens_count(model: Model, tally: Tally) -> None:
@@ -289,19 +250,3 @@ def test_importing_the_roles_imports_no_litellm() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.strip() == "[]"
-
-
-class BudgetOf:
-    """A meter over a real budget."""
-
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        self.budget = Budget(Database.open(folder / "b.db"), "r", limits)
-
-    def reserve(self, key: str, tokens: int, usd_micro: int) -> None:
-        self.budget.reserve(key, usd_micro, role="trainer", jobs=0, tokens=tokens)
-
-    def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
-        self.budget.settle(key, usd_micro or 0, tokens)
-
-    def release(self, key: str) -> None:
-        self.budget.release(key)

@@ -74,3 +74,8 @@ def test_a_proposal_either_generates_or_reads() -> None:
         DataProposal()
     with pytest.raises(ValidationError, match="either `generate` or `sources`"):
         DataProposal(sources=("/a",), generate=Generate(script="/g.py", rows=1, seed=0))
+
+
+def test_a_file_named_twice_is_refused_because_its_rows_would_go_by_two_ids() -> None:
+    with pytest.raises(ValidationError, match=r"`sources` names '/a\.jsonl' twice; name it once"):
+        DataProposal(sources=("/a.jsonl", "/b.jsonl", "/a.jsonl"))

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from agents.data_engineer.decontaminate import BenchmarkText
-from agents.data_engineer.formats import read_sources
 from agents.data_engineer.prepare import generated_file, generation_job, prepare
 from agents.data_engineer.proposal import EXACT_ONLY, DataProposal, Generate
 from agents.multiple_choice import render_multiple_choice
@@ -211,20 +210,3 @@ def test_the_first_step_says_which_column_became_what(tmp_path: Path) -> None:
         "asked.jsonl: question ← patient_query, answer ← doctor_response; "
         "told.jsonl: question ← instruction, context ← input, answer ← output, system ← system"
     )
-
-
-def test_rows_held_out_are_gone_before_anything_else_and_must_still_be_there(tmp_path: Path) -> None:
-    sources = (write_jsonl(tmp_path / "a.jsonl", force_rows(20)), write_jsonl(tmp_path / "b.jsonl", force_rows(20, 9)))
-    held_out = frozenset(row.id for row in read_sources(sources[:1])[:5])
-    record = prepare(proposal(*sources), benchmarks=[], folder=tmp_path / "data", seed=0, held_out=held_out)
-    assert [(step.name, step.rows_in, step.rows_out) for step in record.steps[:3]] == [
-        ("convert", 40, 40), ("hold_out", 40, 35), ("drop_empty", 35, 35),
-    ]  # fmt: skip
-    text = Path(record.path).read_text(encoding="utf-8")
-    assert [row["Question"] in text for row in force_rows(20)] == [False] * 5 + [True] * 15
-    write_jsonl(tmp_path / "a.jsonl", force_rows(3))
-    write_jsonl(tmp_path / "b.jsonl", force_rows(1))
-    with pytest.raises(BadInput, match=r"^2 of the 5 held-out rows are not in the data any more: .*; start a new run$"):
-        prepare(proposal(*sources), benchmarks=[], folder=tmp_path / "data", seed=0, held_out=held_out)
-    with pytest.raises(BadInput, match=r"^0 of 1 rows can be used \(hold_out took 1\)"):
-        prepare(proposal(sources[1]), benchmarks=[], folder=tmp_path, seed=0, held_out=frozenset({"1:1"}))

@@ -85,6 +85,17 @@ def _data(settings: Settings, summary: dict[str, Any], name: str) -> list[str]:
     return (settings.run_paths(summary["run_id"]).data / name).read_text().splitlines()
 
 
+def test_a_search_that_a_cap_cuts_short_still_measures_its_best_model_on_everything(
+    doctors: Path, data_goal: Callable[..., Path], recipe: SetRecipe
+) -> None:
+    recipe()
+    summary = postgrad.run(data_goal(doctors, limits="experiments = 5\njobs = 8"))
+
+    assert summary["status"] == "over_budget"
+    assert summary["spent"]["jobs"] <= 8
+    assert set(summary["champion"]["improvement"]) == {"holdout", "holdout_exact"}
+
+
 def test_preference_pairs_are_trained_on_by_dpo_and_measured_as_pairs(
     tmp_path: Path, data_goal: Callable[..., Path], settings: Settings
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -348,6 +349,28 @@ def test_a_batch_that_is_parked_and_killed_again_and_again_loses_nothing(
     actions = all_actions(settings)
     assert len(actions) == len(set(actions))
     assert {attempt for *_, attempt in actions} == {1}
+
+
+def test_more_signals_change_nothing_about_a_batch_that_is_parking(write_goals: WriteGoals, settings: Settings) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "batch", str(write_goals({"text": "one"}, {"text": "two"}))],
+        env={**os.environ, "PYTHONPATH": str(NOOP / "site")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: all_actions(settings))
+    for signum in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+        process.send_signal(signum)
+        time.sleep(0.1)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "parking: " in told
+    assert "Traceback" not in told
+    assert "RuntimeError" not in told
+    rows = Runs(Database.open(settings.database)).list()
+    assert {(row.status, row.error) for row in rows} == {(RunStatus.INTERRUPTED, "")}
 
 
 def all_actions(settings: Settings) -> list[tuple[object, ...]]:

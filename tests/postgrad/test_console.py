@@ -2,9 +2,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+import select
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +21,8 @@ from postgrad.approval import edit_text
 from postgrad.console import Console, show_runs, show_summary
 from postgrad.summary import summarise, summarise_all
 from postgrad.units import dollars, duration, one_line, p_value, signed
-from tests.postgrad.a_run import finished_run, new_run
+from shared_memory.runs import Runs, RunStatus
+from tests.postgrad.a_run import ARun, finished_run, new_run
 
 JOB = {"key": "k1", "experiment": "e1", "purpose": "training", "title": "train e1"}
 
@@ -218,6 +225,17 @@ def test_picking_one_by_one() -> None:
 
 def test_rejecting_with_a_reason() -> None:
     assert asked("r\nnot today\n")[0] == {"d1": {"approved": False, "reason": "not today"}}
+    assert asked("r\n\ntoo long\n")[0] == {"d1": {"approved": False, "reason": "too long"}}
+
+
+def test_rejecting_without_a_reason_asks_once_more_and_there_is_a_way_back() -> None:
+    answers, shown = asked("r\n\n\n")
+    assert answers == {"d1": {"approved": False, "reason": ""}}
+    assert "b goes back" in shown
+    approved = {"approved": True, "reason": ""}
+    assert asked("r\n\nb\na\n")[0] == {"d1": approved}
+    assert asked("r\n\nb\na\n", request("d1"), request("d2"))[0] == {"d1": approved, "d2": approved}
+    assert asked("r\n\n")[0] is None
 
 
 @pytest.mark.parametrize("typed", ["q\n", "", "\n\n", "p\na\nq\n", "p\na\n", "e\nq\n"])
@@ -303,10 +321,93 @@ def test_the_editor_of_the_environment_is_used(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("EDITOR", f"{sys.executable} '{editor}'")
     assert edit_text("abc", ".json") == "ABC"
     assert edit_text("ABC", ".json") is None
-    monkeypatch.setenv("EDITOR", "false")
-    assert edit_text("abc", ".json") is None
-    monkeypatch.setenv("EDITOR", "/no/such/editor")
-    assert edit_text("abc", ".json") is None
+
+
+@pytest.mark.parametrize(
+    ("editor", "cause"),
+    [("false", "exit code 1"), ("/no/such/editor", "No such file"), ("'vi", "No closing quotation")],
+)
+def test_an_editor_that_fails_is_said_to_with_how_it_is_chosen(
+    editor: str, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", editor)
+    for key in "cs":
+        answers, shown = asked(f"e\n{key}\na\n", edit=edit_text)
+        assert answers == {"d1": {"approved": True, "reason": ""}}
+        said = " ".join(shown.split())
+        assert f"the editor `{editor}` failed" in said
+        assert cause in said
+        assert "$VISUAL, or else $EDITOR" in said
+        assert "nothing was changed" not in said
+
+
+def in_a_terminal(command: list[str], *dialogue: tuple[str, str], **environment: str) -> tuple[int, str]:
+    """Exit code and output of a process in a terminal, where each text is answered as soon as it shows."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(command[0], command, {**os.environ, **environment})
+    shown, seen = "", 0
+    waiting = list(dialogue)
+    with suppress(OSError):  # the terminal is gone once the process is
+        while select.select([terminal], [], [], 30)[0] and (part := os.read(terminal, 4096)):
+            shown += part.decode(errors="replace")
+            while waiting and (found := shown.find(waiting[0][0], seen)) >= 0:
+                seen = found + len(waiting[0][0])
+                time.sleep(0.1)  # what is typed before the prompt reads is not what is tested
+                os.write(terminal, waiting.pop(0)[1].encode())
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL if waiting else 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown
+
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+@pytest.mark.parametrize("dialogue", [(("> ", CTRL_C),), (("> ", "r\n"), ("why? ", CTRL_C))])
+def test_ctrl_c_leaves_a_prompt_at_once(dialogue: tuple[tuple[str, str], ...]) -> None:
+    code = (
+        "import json, sys, polars; from postgrad.console import Console\n"
+        "print('decided:', Console(live=False).ask([json.loads(sys.argv[1])]))"
+    )
+    ended, shown = in_a_terminal([sys.executable, "-c", code, json.dumps(request())], *dialogue)
+    assert ended == 0, shown
+    assert "decided: None" in shown
+
+
+@pytest.fixture
+def waiting_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ARun:
+    run = new_run(tmp_path)
+    monkeypatch.setenv("POSTGRAD_HOME", str(run.settings.home))
+    Runs(run.db).put_request(run.run_id, {"requests": [request()]})
+    Runs(run.db).update(run.run_id, status=RunStatus.WAITING)
+    return run
+
+
+@pytest.mark.parametrize("key", ["q\n", CTRL_C, CTRL_D])
+@pytest.mark.parametrize("command", [["approve", "--edit"], ["attach"]])
+def test_leaving_a_prompt_ends_with_3_and_the_run_keeps_waiting(
+    command: list[str], key: str, waiting_run: ARun
+) -> None:
+    code, shown = in_a_terminal([sys.executable, "-m", "postgrad", *command, waiting_run.run_id], ("> ", key))
+    assert code == 3, shown
+    assert f"postgrad approve {waiting_run.run_id}" in shown
+    row = Runs(waiting_run.db).get(waiting_run.run_id)
+    assert (row.status, row.answer) == (RunStatus.WAITING, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault"), [([], "--edit needs a terminal"), (["--reject", "no"], "--edit and --reject are two answers")]
+)
+def test_editing_needs_a_terminal_and_no_other_answer(flags: list[str], fault: str, waiting_run: ARun) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "postgrad", "approve", waiting_run.run_id, "--edit", *flags],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert fault in done.stderr
+    assert Runs(waiting_run.db).get(waiting_run.run_id).answer is None
 
 
 def test_the_summary_table_tells_the_answer_and_where_the_report_is(tmp_path: Path) -> None:
@@ -334,7 +435,7 @@ def test_runs_are_listed_with_their_goal(tmp_path: Path, capsys: pytest.CaptureF
     shown = capsys.readouterr().out
     assert run.run_id in shown
     assert "running" in shown
-    assert "four-choice physics questions" in shown
+    assert "answer four-choice physics" in shown
     show_runs([])
     assert "no runs yet" in capsys.readouterr().out
 

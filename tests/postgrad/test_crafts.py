@@ -13,9 +13,11 @@ import pytest
 import postgrad
 from agents.base_model import find_base_model
 from agents.jobs import hardware
+from postgrad.doctor import examine
 from postgrad.report.evidence import gather
 from shared_memory.database import Database
 from shared_memory.errors import BadInput, Conflict
+from shared_memory.goal import read_goal
 from shared_memory.settings import Settings
 from tests.conftest import MakeGoal
 from tests.postgrad.test_cli import COMMAND, Cli, cli, environment
@@ -84,6 +86,69 @@ def test_audit_of_a_missing_file_is_one_line(cli: Cli) -> None:
     assert "does not exist" in done.stderr
 
 
+def test_audit_of_another_encoding_asks_for_utf_8(tmp_path: Path) -> None:
+    for name, row in (("latin.csv", "question,answer\nQué?,Café\n"), ("latin.jsonl", '{"question": "Qué?"}\n')):
+        path = tmp_path / name
+        path.write_bytes(row.encode("latin-1"))
+        with pytest.raises(BadInput, match="save it as UTF-8"):
+            postgrad.audit(path)
+
+
+# Goal files and the machine
+
+
+def test_init_names_files_as_they_are_seen_from_the_goal_file(cli: Cli, tmp_path: Path) -> None:
+    for folder in ("data", "sub/model", "tiny"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data/faq.csv").write_text("question,answer\n")
+
+    done = cli("init", "sub/goal.toml", "--text", "t", "--data", "data/faq.csv", "--base-model", "tiny")
+    goal = read_goal(tmp_path / "sub/goal.toml")
+    assert (goal.data.train, goal.base_model) == ((str(tmp_path / "data/faq.csv"),), str(tmp_path / "tiny"))
+    assert "does not exist" not in done.stderr
+
+    done = cli("init", "b.toml", "--text", "t", "--data", "data/faq.csv", "--data", "no.csv", "--base-model", "./no")
+    assert 'train = ["data/faq.csv", "no.csv"]' in (tmp_path / "b.toml").read_text()
+    assert "note: no.csv does not exist" in done.stderr
+    assert "note: ./no does not exist" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('[benchmark]\npath = "b.csv"\n', r"write \[\[benchmark\]\] with two brackets"),
+        ('[run]\nreport_to = "none"\n', r'write a list: \["trackio"\]'),
+        ('[data]\ntrain = "a.csv"\n', r'write a list: \["a.csv"\]'),
+    ],
+)
+def test_a_single_value_for_a_list_is_told_how_to_be_written(tmp_path: Path, toml: str, said: str) -> None:
+    path = tmp_path / "goal.toml"
+    path.write_text(f'text = "t"\n{toml}')
+    with pytest.raises(BadInput, match=said):
+        read_goal(path)
+
+
+def test_a_goal_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "goal.toml"
+    path.write_text('text = "t"\n', encoding="utf-8-sig")
+    assert read_goal(path).text == "t"
+
+
+def test_doctor_on_a_read_only_home_leaves_the_database_alone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.database.mkdir(parents=True)  # what cannot be opened, whoever tries
+    monkeypatch.setattr("postgrad.doctor.os.access", lambda path, mode: False)
+    checks = {check["name"]: check for check in examine(settings)}
+    for name in ("home", "database"):
+        assert checks[name]["advice"] == "make the home writable, or set POSTGRAD_HOME to a folder you may write"
+
+
+def test_the_version_is_told() -> None:
+    assert command("--version").stdout == f"postgrad {postgrad.__version__}\n"
+
+
 # Plan
 
 
@@ -146,6 +211,17 @@ def test_plan_knows_only_methods_with_a_recipe(config_only: Path) -> None:
     for method in ("kto", "prayer"):
         with pytest.raises(BadInput, match=method if method == "kto" else "method"):
             postgrad.plan(config_only, method)
+
+
+def test_plan_goes_by_the_data_and_names_the_methods_there_are(config_only: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(f'{{"prompt": "{n}?", "chosen": "yes", "rejected": "no"}}\n' for n in range(4)))
+
+    assert postgrad.plan(config_only)["recipe"]["method"] == "sft"
+    assert postgrad.plan(config_only, data=pairs)["recipe"]["method"] == "dpo"
+    assert postgrad.plan(config_only, "sft", data=pairs)["recipe"]["method"] == "sft"
+    with pytest.raises(BadInput, match="`prayer`; give auto, sft, dpo"):
+        postgrad.plan(config_only, "prayer")
 
 
 def test_plan_needs_no_heavy_library(config_only: Path) -> None:
@@ -218,8 +294,15 @@ def test_eval_on_the_command_line(cli: Cli, tiny_model: Path, questions: Path) -
 
     parked = cli("eval", tiny_model, "--benchmark", questions, "--json")
     assert parked.returncode == 3
-    assert parked.stdout == ""
-    assert "postgrad approve" in parked.stderr
+    waiting = json.loads(parked.stdout)
+    assert waiting == {"run_id": waiting["run_id"], "status": "waiting"}
+    resumed = f"postgrad approve {waiting['run_id']}, then postgrad eval --resume {waiting['run_id']}"
+    assert resumed in parked.stderr
+    approved = cli("approve", waiting["run_id"])
+    assert "The base model was scored; the goal asks for no experiment." in approved.stdout
+    assert "No improvement" not in approved.stdout
+    assert json.loads(cli("eval", "--resume", waiting["run_id"], "--json").stdout)["n"] == 40
+    assert cli("eval", tiny_model).returncode == 2, "there is no benchmark"
     assert cli("eval", tiny_model, "--benchmark", "absent.csv").returncode == 2
 
 

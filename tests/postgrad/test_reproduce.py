@@ -200,16 +200,69 @@ def test_its_jobs_are_asked_for_and_a_refusal_ends_it(champion: str, settings: S
     assert outcome(settings, refused["run_id"]) == refused
 
 
-def test_a_job_edited_at_the_gate_is_not_what_the_champion_stands_on(champion: str) -> None:
+@pytest.mark.parametrize("purpose", ["training", "evaluation"])
+def test_a_job_edited_at_the_gate_is_not_what_the_champion_stands_on(
+    champion: str, settings: Settings, purpose: str
+) -> None:
     def decide(requests: list[Any]) -> Any:
-        if requests[0]["config"].get("learning_rate", 1) == 0.5:
+        (request,) = requests
+        if request["purpose"] != purpose or request["config"]["seed"] == 7:
             return approve_all(requests)
-        config = {**requests[0]["config"], "learning_rate": 0.5}
-        return {requests[0]["digest"]: {"edit": {"config": config}}}
+        return {request["digest"]: {"edit": {"config": {**request["config"], "seed": 7}}}}
 
     told = reproduce(champion, approve="ask", decide=decide)
-    assert told["verdict"] == "cannot"
+    assert (told["verdict"], told["agrees"]) == ("cannot", False)
+    assert f"the {purpose} of e" in told["reason"]
     assert "edited at the gate" in told["reason"]
+    delivered = settings.run_paths(told["run_id"]).model
+    assert delivered.exists() == (purpose == "evaluation")
+
+    again = reproduce(told["run_id"], decide=approve_all)
+    assert again == told, "going on changes nothing: no other job runs, and nothing is handed over"
+    assert delivered.exists() == (purpose == "evaluation")
+    assert reproduce(champion)["verdict"] == "agrees", "it can be begun anew"
+
+
+def _forget(settings: Settings, run_id: str, *tables: str) -> None:
+    """Delete a run's records of its jobs."""
+    with sqlite3.connect(settings.database, timeout=30) as connection:
+        for table in tables:
+            kind = "AND kind = 'job'" if table == "journal" else ""
+            connection.execute(f"DELETE FROM {table} WHERE run_id = ? {kind}", (run_id,))
+    connection.close()
+
+
+def test_jobs_that_the_journal_has_lost_are_found_in_the_ledger(champion: str, settings: Settings) -> None:
+    _forget(settings, champion, "journal")
+    seen: list[str] = []
+
+    def forget(event: Any) -> None:
+        if event.kind == "job" and event.state == "succeeded":
+            seen.append(event.purpose)
+            _forget(settings, event.run_id, "journal")
+
+    told = reproduce(champion, on_event=forget)
+    assert (told["verdict"], seen) == ("agrees", ["training", "training", "merge", "evaluation"])
+    assert [step["purpose"] for step in told["steps"]] == seen
+
+
+def test_a_job_without_any_record_ends_it_and_is_named(champion: str, settings: Settings) -> None:
+    def forget(event: Any) -> None:
+        if event.kind == "job" and event.state == "succeeded" and event.experiment == "e2":
+            _forget(settings, event.run_id, "journal", "actions")
+
+    told = reproduce(champion, on_event=forget)
+    assert (told["verdict"], told["agrees"]) == ("cannot", False)
+    assert told["reason"].startswith("the training of e2 left no record; ")
+    assert reproduce(told["run_id"]) == told
+
+    waiting = reproduce(champion, approve="ask")
+    _forget(settings, champion, "journal", "actions")
+    with pytest.raises(BadInput, match=f"the record of job .* of run {champion} is gone"):
+        reproduce(champion)
+    ended = reproduce(waiting["run_id"], decide=approve_all)
+    assert ended["verdict"] == "cannot"
+    assert f"of run {champion} is gone" in ended["reason"]
 
 
 def test_the_command_line_tells_by_its_exit_code(champion: str, settings: Settings) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console as Terminal
 
 from postgrad.answer import answer, improved
 from postgrad.summary import summarise, summarise_all
-from postgrad.tables import show_summary
+from postgrad.tables import show_runs, show_summary
 from shared_memory.errors import BadInput
 from shared_memory.records import Part, Recipe, Verdict
 from shared_memory.runs import Outcome, RunStatus
@@ -161,6 +161,33 @@ def test_the_table_lists_experiments_and_the_spend_of_every_role(tmp_path: Path)
     assert "−0.800 (−0.900 to −0.700), lower is better" in shown
     assert "trainer: 7 jobs, 16 min 08 s, $0.00" in shown
     assert "researcher: 1,234 tokens, $0.00" in shown
+
+
+def test_a_narrow_terminal_cuts_nothing_but_the_text_of_a_goal(tmp_path: Path) -> None:
+    run = new_run(tmp_path, text="a long story " * 20)
+    (row,) = summarise_all(run.settings, run.db)
+    for width, shown_text in ((80, 12), (200, 60)):
+        terminal = Terminal(file=io.StringIO(), width=width)
+        show_runs([row], terminal)
+        heading, line = terminal.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert line.startswith(f"{row['run_id']}  {row['status']}")
+        assert "$0.00" in line
+        assert line.endswith("…")
+        assert shown_text <= len(line[heading.index("goal") :]) <= 60
+        assert len(line) <= width
+    show_runs([{**row, "run_id": "r" * 70}], terminal := Terminal(file=io.StringIO(), width=80))
+    assert f"{'r' * 70}  {row['status']}" in terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert "story" not in terminal.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_paths_of_a_summary_are_whole_in_a_narrow_terminal(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    summary = {**summarise(run.settings, run.db, run.run_id), "report": "/a" * 60}
+    terminal = Terminal(file=io.StringIO(), width=80)
+    show_summary(summary, terminal)
+    shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert summary["report"] in shown
+    assert summary["champion"]["model"] in shown
 
 
 def test_a_secret_in_a_goal_does_not_reach_the_summary(tmp_path: Path) -> None:

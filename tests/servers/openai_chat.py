@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ class Says:
     prompt_tokens: int = 100
     completion_tokens: int = 20
     finish_reason: str = "stop"
+    model: str = ""
+    """That the server says it was; empty names the one that was asked."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,13 @@ def openai_chat(script: Script) -> Iterator[ChatServer]:
         thread.join()
 
 
+def nobody() -> str:
+    """An `api_base` where no server listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+
+
 def _wire(reply: Says | Fault, request: Request, number: int) -> tuple[int, dict[str, Any]]:
     if isinstance(reply, Fault):
         error = {"message": reply.message, "type": reply.type, "param": None, "code": reply.code}
@@ -156,5 +166,5 @@ def _wire(reply: Says | Fault, request: Request, number: int) -> tuple[int, dict
     }
     return 200, {
         "id": f"chatcmpl-{number}", "object": "chat.completion", "created": 1_700_000_000,
-        "model": request.body["model"], "choices": [choice], "usage": usage,
+        "model": reply.model or request.body["model"], "choices": [choice], "usage": usage,
     }  # fmt: skip

@@ -44,6 +44,7 @@ def brief_in(request: Request) -> Brief:
         room=facts["room"],
         trains=tuple(facts["trains"]),
         unscored=tuple(facts["unscored"]),
+        unmeasured=tuple(facts["unmeasured"]),
         parameters=facts["parameters"],
         findings={key: Finding(id=key, **words["findings"][key], **plain) for key, plain in facts["findings"].items()},
         recipes={key: Recipe(**plain, **words["recipes"][key]) for key, plain in facts["recipes"].items()},

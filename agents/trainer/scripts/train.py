@@ -317,7 +317,7 @@ def quiet_and_local(config: Config) -> None:
 
 
 def calculates_in_bf16() -> bool:
-    """Whether the device has instructions for bfloat16; a processor without them is twenty times slower in it."""
+    """Whether the device has instructions for bfloat16; a processor without them is many times slower in it."""
     import torch
 
     return on_gpu() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

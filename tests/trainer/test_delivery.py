@@ -1,0 +1,97 @@
+"""What is handed over is the champion and nothing else, and its card tells no secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import postgrad
+from agents.base_model import find_base_model
+from agents.trainer import delivery
+from shared_memory.errors import PostgradError
+from shared_memory.goal import Goal
+from shared_memory.records import DatasetRecord, Experiment, Recipe
+from shared_memory.run_paths import RunPaths
+from shared_memory.settings import Settings
+from tests.conftest import MakeGoal
+from tests.postgrad.test_reproduce import jobs_with  # noqa: F401 - a fixture
+
+SECRET = "hf_" + "Ab3" * 11
+NO_SCORE_FOR_E2 = """
+import json, os, sys
+if "evaluate.py" in sys.orig_argv:
+    with open("config.json") as stream:
+        config = json.load(stream)
+    folder = config["adapter"] or config["model"]
+    quality = 0.0
+    if os.path.exists(folder + "/quality.json"):
+        with open(folder + "/quality.json") as stream:
+            quality = json.load(stream)["quality"]
+    if quality > 0.6 or folder.endswith("merged"):
+        sys.exit("error: no room; make some")
+"""
+NO_MERGE = """
+import sys
+if "merge.py" in sys.orig_argv:
+    sys.exit("error: no room; make some")
+"""
+
+
+@pytest.mark.usefixtures("noop_jobs")
+def test_a_champion_without_a_merge_takes_the_merged_weights_of_the_one_before_away(
+    make_goal: MakeGoal,
+    settings: Settings,
+    jobs_with: Callable[[str], None],  # noqa: F811
+) -> None:
+    jobs_with(NO_SCORE_FOR_E2)
+    first = postgrad.run(make_goal(experiments=2))
+    assert first["champion"]["experiment"] == "e1"
+    folder = settings.run_paths(first["run_id"]).model
+    assert sorted(path.name for path in folder.iterdir()) == ["adapter", "merged"]
+
+    jobs_with(NO_MERGE)
+    then = postgrad.resume(first["run_id"])
+    assert (then["status"], then["champion"]["experiment"]) == ("succeeded", "e2")
+    assert then["champion"]["model"] == str(folder / "adapter")
+    assert sorted(path.name for path in folder.iterdir()) == ["adapter"]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> RunPaths:
+    paths = RunPaths(tmp_path / "run")
+    (paths.job("k1") / "out" / "adapter").mkdir(parents=True)
+    return paths
+
+
+@pytest.mark.parametrize("model", ["", "{run}", "{run}/jobs", "{run}/jobs/k1/out/gone", "{run}/jobs/k1/../.."])
+def test_only_what_a_job_of_the_run_has_trained_is_handed_over(
+    paths: RunPaths, tiny_model: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(paths.job("k1"))
+    experiment = Experiment(
+        id="e1", parent="baseline", change="c", recipe=Recipe(id="r"), dataset="d1", model=model.format(run=paths.root)
+    )
+    with pytest.raises(PostgradError, match=r"e1 has no model in .*; run the goal again"):
+        delivery.hand_over(experiment, None, Goal(text="t"), find_base_model(str(tiny_model), ""), paths)
+    assert not paths.model.exists()
+
+
+def test_the_card_tells_no_secrets(paths: RunPaths, tiny_model: Path) -> None:
+    experiment = Experiment(id="e1", parent="baseline", change="c", recipe=Recipe(id=SECRET), dataset="d1")
+    dataset = DatasetRecord(id="d1", source=f"/data/{SECRET}.jsonl", path="d1.jsonl", digest="ab" * 32, rows=9)
+    card = delivery.write_card(
+        paths.job("k1"),
+        goal=Goal(text=f"push it with {SECRET}"),
+        model=find_base_model(str(tiny_model), ""),
+        experiment=experiment,
+        dataset=dataset,
+        baseline=[],
+        results=[],
+        claims=[],
+    )
+    text = card.read_text()
+    assert SECRET not in text
+    assert "# push it with [redacted]" in text
+    assert dataset.digest in text
