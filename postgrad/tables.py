@@ -25,7 +25,9 @@ def show_summary(summary: Mapping[str, Any], terminal: Terminal | None = None) -
     """A run on one screen: the answer, the scores, the experiments, what it cost and where the report is."""
     terminal = terminal or _stdout()
     terminal.print()
-    terminal.print(Text(answer(summary), "bold green" if improved(summary) else "bold"), soft_wrap=True)
+    terminal.print(
+        Text(answer(summary), "bold green" if improved(summary) else "bold"), soft_wrap=not terminal.is_terminal
+    )
     if summary["baseline"]:
         terminal.print(_score_table(summary))
     if summary["experiments"]:

@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from postgrad.feed import answer_to, next_input
 from shared_memory.database import Database
 from shared_memory.errors import Conflict, PostgradError
 from shared_memory.journal import Journal
@@ -120,7 +121,7 @@ class Driver:
             row = self._runs.get(self._run_id)
             if row.cancel_requested and row.status is RunStatus.FAILED and "goal" not in graph.get_state(config).values:
                 return self._runs.update(self._run_id, status=RunStatus.CANCELLED, ended=time.time())  # nothing began
-            feed = self._next_input(graph, config)
+            feed = next_input(graph, config, row, self.context)
             self._runs.update(self._run_id, status=RunStatus.RUNNING, error="", exit_code=None, ended=None)
             self._write({"kind": "status", "status": "running", "text": "resumed" if feed is None else "running"})
             while True:
@@ -134,33 +135,6 @@ class Driver:
                 feed = self._answered(snapshot.interrupts[0], ask)
                 if feed is None:
                     return self._runs.get(self._run_id)
-
-    def _next_input(self, graph: Any, config: RunnableConfig) -> Any:
-        """What to feed the graph with: the goal, an answer, a reopening, or nothing (go on where it stopped)."""
-        from langgraph.types import Command
-
-        from graph.watch import stop_open_jobs
-
-        row = self._runs.get(self._run_id)
-        snapshot = graph.get_state(config)
-        if not snapshot.created_at:
-            return row.goal
-        if snapshot.interrupts:
-            interrupt = snapshot.interrupts[0]
-            answers_this = row.answer is not None and row.request == interrupt.value
-            return _resume(interrupt, row.answer or {}) if answers_this else None
-        # `snapshot.next` leaves out a task that is done but whose step was not: only without any task is a run over.
-        if not snapshot.tasks:
-            state = snapshot.values
-            fresh = {**dict.fromkeys(("halt", "error", "delivered"), ""), "pending": [], "finished": []}
-            fresh |= {"given_up": [], "exhausted": []}
-            return Command(goto="router", update={**fresh, "reopened": state["reopened"] + 1, **_reopened(state)})
-        if row.cancel_requested and row.status is RunStatus.FAILED:
-            # The node that is next fails every time: go around it, so that the best model is still handed over.
-            stop_open_jobs(self._run_id, self.context)
-            halted = {"halt": "cancelled", "error": "a person cancelled the run", "pending": [], "finished": []}
-            graph.update_state(config, halted, as_node="verdict")
-        return None
 
     def _steps(self, graph: Any, feed: Any, config: RunnableConfig, lease: Lease) -> Iterator[Event]:
         """The events of the run until the graph stops, checking the lease and counting the time after each chunk."""
@@ -236,7 +210,7 @@ class Driver:
             self._runs.put_answer(self._run_id, answer)
         except Conflict:  # somebody else was quicker: the first answer counts
             answer = self._runs.get(self._run_id).answer or answer
-        return _resume(interrupt, answer)
+        return answer_to(interrupt, answer)
 
     def _parked(self) -> RunRow:
         text = f"parked; running jobs go on by themselves, `postgrad resume {self._run_id}` takes them up again"
@@ -263,30 +237,6 @@ class Driver:
             stream.write(json.dumps(event, ensure_ascii=False) + "\n")
         if self._on_event is not None:
             self._on_event(event)
-
-
-def _resume(interrupt: Interrupt, answer: dict[str, Any]) -> Any:
-    """The answer addressed to its interrupt: LangGraph takes a bare empty dict for an answer to nothing."""
-    from langgraph.types import Command
-
-    return Command(resume={interrupt.id: answer})
-
-
-def _reopened(state: dict[str, Any]) -> dict[str, Any]:
-    """The crashed experiments of an ended run that nothing was made of, planned once more; none after the claim."""
-    if state.get("claims"):
-        return {}
-    again = {"status": "planned", "verdict": None, "error": ""}
-    experiments = state.get("experiments", {})
-    parents = {plain["parent"] for plain in experiments.values()}
-    scored = any(plain["status"] == "evaluated" for plain in experiments.values())
-    crashed = {
-        key: {**plain, **again}
-        for key, plain in experiments.items()
-        # What a person refused stays refused, unless there is nothing else to go on with.
-        if plain["status"] == "crashed" and key not in parents and (plain["verdict"] == "crash" or not scored)
-    }
-    return {"experiments": crashed} if crashed else {}
 
 
 def exit_code(row: RunRow) -> int:
