@@ -67,8 +67,9 @@ def forecast(goal: Goal) -> Forecast:
         brief = Brief(goal=goal, move=Move.RESEARCH, parameters=found.model.parameters, trains=found.trains)
         steps = [*first, *_steps(goal, found.model, brief)]
     limits = goal.limits
-    if sum(step.jobs for step in steps) < JOBS_OF_AN_EXPERIMENT * limits.experiments:
-        notes.append(f"the cap of {limits.jobs} jobs leaves no room for {limits.experiments} experiments")
+    planned = sum(step.jobs for step in steps if step.move == Move.DRAFT) // JOBS_OF_AN_EXPERIMENT
+    if planned < limits.experiments:
+        notes.append(f"the cap of {limits.jobs} jobs leaves room for {planned} of {limits.experiments} experiments")
     hours, usd = sum(step.worst_hours for step in steps), sum(step.worst_usd for step in steps)
     if hours > limits.hours:
         notes.append(f"the cap of {limits.hours:g} h is reached before every time-out could strike")
@@ -93,7 +94,7 @@ def _steps(goal: Goal, model: BaseModel, brief: Brief) -> Iterator[Step]:
     yield Step(move=Move.RESEARCH, what=f"recipes of the library, best first: {', '.join(recipes)}")
     data = _data(goal, brief, recipes)
     yield data
-    score = _evaluations(goal, model, (Part.SELECTION,), Move.CANDIDATE, "", benchmarks=1)
+    score = _evaluations(goal, model, (Part.SELECTION,), Move.CANDIDATE, "", primary_only=True)
     merge = 1 if pilot.lora and "merged" in goal.output.save else 0
     room = goal.limits.jobs - baseline.jobs - data.jobs - confirm.jobs - merge
     count = max(0, min(goal.limits.experiments, room // JOBS_OF_AN_EXPERIMENT))
@@ -120,10 +121,11 @@ def _data(goal: Goal, brief: Brief, recipes: dict[str, Recipe]) -> Step:
 
 
 def _evaluations(
-    goal: Goal, model: BaseModel, parts: tuple[Part, ...], move: Move, what: str, benchmarks: int | None = None
+    goal: Goal, model: BaseModel, parts: tuple[Part, ...], move: Move, what: str, primary_only: bool = False
 ) -> Step:
     """Scoring one model on the goal's benchmarks, or on the primary one alone."""
-    chosen = [benchmarks_of(goal)[goal.primary.id]] if benchmarks == 1 else list(benchmarks_of(goal).values())
+    benchmarks = benchmarks_of(goal)
+    chosen = [benchmarks[goal.primary.id]] if primary_only else benchmarks.values()
     estimates = [evaluation.evaluation_estimate(benchmark, parts, model, None) for benchmark in chosen]
     return Step(
         move=move,

@@ -161,6 +161,7 @@ def submit(state: JobsState, runtime: Runtime[Context]) -> Plain:
             finished.append(known.job)
             continue
         if desk.seconds_left(goal) <= 0:
+            halted = halted if halted["halt"] else {"halt": "timed_out", "error": "no time is left to start a job"}
             finished.append(_refused(spec, JobState.CANCELLED, "no time is left to start it"))
             continue
         try:

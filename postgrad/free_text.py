@@ -17,9 +17,8 @@ DRAFT = Path("goal.toml")
 
 def is_goal_file(argument: str) -> bool:
     """Whether what was typed names a file: one that is there, or a word that looks like the path of one."""
-    if argument.endswith(".toml"):
-        return True
-    return " " not in argument.strip() and (Path(argument).exists() or "/" in argument)
+    named = argument.strip()
+    return named.endswith(".toml") or (" " not in named and (Path(named).is_file() or "/" in named))
 
 
 def goal_from_text(words: str, settings: Settings, **flags: Unpack[Overrides]) -> Goal:

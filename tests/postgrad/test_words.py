@@ -61,6 +61,12 @@ def test_a_goal_file_that_is_not_there_is_not_taken_for_words(cli: Cli) -> None:
         assert "does not exist" in refused.stderr
 
 
+def test_an_empty_goal_says_so(cli: Cli) -> None:  # noqa: F811
+    refused = cli("run", "")
+    assert refused.returncode == 2
+    assert "the goal is empty" in refused.stderr
+
+
 def test_plan_only_shows_the_whole_plan_and_leaves_nothing_behind(
     cli: Cli,  # noqa: F811
     make_goal: MakeGoal,
@@ -76,6 +82,8 @@ def test_plan_only_shows_the_whole_plan_and_leaves_nothing_behind(
     assert plan["worst_hours"] <= 1.0, "the goal's cap is the worst"
     assert plan["worst_usd"] == 0
     assert not (home / "runs").exists()
+    tight = make_goal(experiments=12, jobs=26)
+    assert "room for 11 of 12 experiments" in cli("run", tight, "--plan-only").stdout
     assert "at worst" in cli("run", make_goal(), "--plan-only").stdout
 
 
