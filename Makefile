@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
-EXTRAS := train,eval,studio,dev
+EXTRAS := train,eval,paraphrases,studio,dev
 
-.PHONY: setup demo test lint types bench studio clean
+.PHONY: setup demo test test-slow lint types bench studio clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2
 
+test-slow: setup
+	$(BIN)/python -m pytest -n 2 -m slow
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,6 +42,10 @@ types: setup
 bench: setup
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/batch.py
+	$(BIN)/python benchmarks/sandbox.py
+	$(BIN)/python benchmarks/near_duplicates.py
+	$(BIN)/python benchmarks/decontamination.py
+	$(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/demo.py
 
 studio: setup

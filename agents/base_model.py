@@ -71,6 +71,21 @@ def read_config(name: str, revision: str = "") -> tuple[Path, dict[str, Any]]:
     return folder, _json(folder / "config.json")
 
 
+def find_tokenizer(name: str, revision: str = "") -> Path:
+    """A model's folder with its tokenizer's files; of a model on the Hub, no other file is fetched.
+
+    Raises BadInput as `find_base_model` does, and where there is no tokenizer.
+    """
+    folder = Path(name).expanduser().absolute()
+    if not folder.is_dir():
+        if name.startswith(("~", "/", "./", "../")) or not name:
+            raise BadInput(f"model folder {name or '(empty)'} does not exist; give a folder or a Hub id")
+        folder = _from_hub(name, revision, TOKENIZER_FILES)
+    if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise BadInput(f"{name} holds no tokenizer; copy the tokenizer's files into it, or name its base model")
+    return folder
+
+
 @lru_cache(maxsize=8)
 def _read(name: str, folder: Path, revision: str) -> BaseModel:
     config = _json(folder / "config.json")

@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
+
+from pydantic import Field
 
 from agents.llm import InvalidAnswer, LanguageModel, Meter
 from shared_memory.goal import Goal
@@ -48,6 +50,8 @@ class Move(StrEnum):
     """Save the incumbent as the model that is handed over."""
     CONFIRM = "confirm"
     """Score the delivered model on the report items."""
+    PUBLISH = "publish"
+    """Publish the training data, where the goal says where to."""
     STOP = "stop"
     """Write the report."""
 
@@ -70,7 +74,21 @@ _ROLE_OF = {
     Move.CANDIDATE: Role.EVALUATOR,
     Move.DELIVER: Role.TRAINER,
     Move.CONFIRM: Role.EVALUATOR,
+    Move.PUBLISH: Role.DATA_ENGINEER,
 }
+
+
+class DataAudit(Record):
+    """What the goal's own rows are like, in numbers: what decides whether others are written beside them."""
+
+    rows: int
+    distinct: int
+    """Without exact duplicates, and without those that are held out to measure on."""
+    verdict: Literal["fit", "fixable", "unfit"] = "fit"
+    findings: dict[str, int] = Field(default_factory=dict)
+    """Kind of finding → rows that have it."""
+    topics: dict[str, int] = Field(default_factory=dict)
+    """Topic that the goal names → rows about it."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +120,16 @@ class Brief:
     results: Mapping[str, EvalResult] = field(default_factory=dict)
     generated: tuple[str, ...] = ()
     """Files that generation jobs have made."""
+    audit: DataAudit | None = None
+    """Of the goal's own rows; None where it has none, or nobody has looked at them yet."""
+    choices: bool = False
+    """Whether rows are multiple choice: the goal's own, or else the items that it is measured on."""
+    teacher: str = ""
+    """The language model that may write rows; empty where none may."""
+    no_teacher: str = ""
+    """Why the one that the goal names may not."""
+    not_written: str = ""
+    """Why rows that were to be written are not there, and are not asked for again."""
 
     @property
     def method(self) -> str:

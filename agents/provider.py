@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +28,10 @@ MOST_ANSWER_TOKENS = 8192
 """For one answer, thoughts included; a model's own limit counts where it is lower."""
 KEY_OF_THE_ENDPOINT = "POSTGRAD_BRAIN_KEY"
 """Environment variable with the key for a goal's `api_base`."""
+
+_OPENED: set[tuple[str, str]] = set()
+"""Model and address that this process has had an answer from."""
+_OPENING = threading.Lock()
 
 Message = Mapping[str, str]
 """`role` and `content`."""
@@ -78,9 +84,21 @@ class Provider:
         """
         litellm = load_litellm()
         try:
-            return self._structured(messages, schema, name, on_lost)
+            with self._alone_at_first():
+                return self._structured(messages, schema, name, on_lost)
         except tuple(litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
             raise self._explained(error) from error
+
+    @contextmanager
+    def _alone_at_first(self) -> Iterator[None]:
+        """Lets the first request of this process go alone, and the others side by side.
+
+        LiteLLM keeps the connections of the first that has ended; others beside it would leave theirs open.
+        """
+        key = (self.model, self.api_base)
+        with _OPENING if key not in _OPENED else nullcontext():
+            yield
+        _OPENED.add(key)
 
     def _structured(
         self, messages: Sequence[Message], schema: Mapping[str, Any], name: str, on_lost: Callable[[], None]

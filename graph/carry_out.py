@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,24 +15,27 @@ from langgraph.runtime import Runtime
 from agents.base_model import BaseModel
 from agents.brain import Brief, Move
 from agents.data_engineer import prepare as data_engineer
-from agents.data_engineer.decontaminate import BenchmarkText
-from agents.data_engineer.dedup import near_duplicate_clusters
+from agents.data_engineer.duplicates.dedup import near_duplicate_clusters
 from agents.data_engineer.filters import balance_letters
-from agents.data_engineer.formats import read_sources
+from agents.data_engineer.formats.tables import read_sources
 from agents.data_engineer.held_out import HeldOut, digests
 from agents.data_engineer.prepare import render
-from agents.data_engineer.proposal import DataProposal
+from agents.data_engineer.proposal import DataProposal, PublishProposal
+from agents.data_engineer.publishing import publisher
+from agents.data_engineer.reading.sources import to_train_on
 from agents.evaluator import evaluation, hold_out
 from agents.evaluator.proposal import EvaluationProposal, HoldOutProposal
 from agents.researcher.proposal import ResearchProposal
 from agents.trainer import delivery, training
 from agents.trainer.proposal import DebugProposal, DeliveryProposal, TrainingProposal
-from graph import routing
+from graph import routing, synthesis
 from graph.briefing import benchmarks_of, brief_from, described, model_of
+from graph.clean_hands import texts_to_look_for
 from graph.context import Context, Desk
 from graph.state import Plain, RunState, update
+from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
-from shared_memory.records import Experiment, Job, JobSpec
+from shared_memory.records import DatasetRecord, Experiment, Job, JobSpec
 
 
 def researcher_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
@@ -52,20 +56,21 @@ def data_engineer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain
     """Ask for a generation job, or make the data set from what is there."""
     desk = Desk.of(runtime)
     goal = routing.goal_of(state)
+    if Move(state["move"]) is Move.PUBLISH:
+        return _publish(PublishProposal.model_validate(state["proposal"]), state, desk)
     proposal = DataProposal.model_validate(state["proposal"])
     if proposal.generate is not None:
-        return _ask_for([data_engineer.generation_job(proposal.generate, paths=desk.paths, timeout_seconds=3600)])
-    # Rows held out share their form, and may share a template, with those that stay: what they must not share is their
-    # cluster of near-duplicates, and that went with them.
-    texts = [
-        BenchmarkText(benchmark.name, item.id, item.question, tuple(item.choices))
-        for benchmark in ({} if state.get("held_out") else benchmarks_of(goal)).values()
-        for item in benchmark.items
-    ]
+        return _ask_for([synthesis.generation_job(proposal.generate, synthesis.data_brief(state, desk), desk)])
     note = desk.journal.notes("held_out").get("held_out")
     held_out = HeldOut(benchmark=goal.primary.id, rows=note["rows"], files=note.get("files", {})) if note else None
     dataset = data_engineer.prepare(
-        proposal, benchmarks=texts, folder=desk.paths.data, seed=goal.run.seed, held_out=held_out
+        proposal,
+        benchmarks=[] if state.get("held_out") else texts_to_look_for(goal),
+        folder=desk.paths.data,
+        seed=goal.run.seed,
+        held_out=held_out,
+        on_contamination=goal.rules.contaminated,
+        weights=_weights(goal, proposal.sources),
     )
     desk.journal.put(dataset, id=dataset.id)
     dropped = ", ".join(
@@ -73,6 +78,28 @@ def data_engineer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain
     )
     desk.emit("note", text=f"data set {dataset.id}: {dataset.rows} rows ({dropped or 'nothing dropped'})")
     return update(datasets={dataset.id: dataset}, pending=[])
+
+
+def _publish(proposal: PublishProposal, state: RunState, desk: Desk) -> Plain:
+    """Ask for the publication; what may not be shared is told, and not asked for."""
+    record = DatasetRecord.model_validate(state["datasets"][proposal.dataset])
+    try:
+        return _ask_for([publisher.publishing_job(record, proposal.to, private=proposal.private, paths=desk.paths)])
+    except BadInput as refused:
+        desk.emit("note", text=f"the training data are not published: {refused}")
+        return update(exhausted=[*state.get("exhausted", []), routing.exhausted(Move.PUBLISH, "")], pending=[])
+
+
+def _weights(goal: Goal, sources: Sequence[str]) -> dict[str, float] | None:
+    """Source → its share, as the goal mixes its own; a file that was written for it counts as much as these on average.
+
+    None where all rows are taken as they are.
+    """
+    given = goal.data.weights
+    if not given:
+        return None
+    written = [sum(given) / len(given)] * (len(sources) - len(given))
+    return dict(zip(sources, (*given, *written), strict=True))
 
 
 def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
@@ -162,7 +189,8 @@ def evaluator_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
 
 def _hold_out(proposal: HoldOutProposal, brief: Brief, desk: Desk) -> Plain:
     """Set the rows aside that the run is measured on; the data engineer trains on the others."""
-    files = digests(brief.goal.data.train)  # before they are read: a change in between is found out later, too
+    # Before they are read: a change in between is found out later, too.
+    files = digests(str(source.path) for source in to_train_on(brief.goal.data.train))
     goal, ids, total = rows_held_out(brief.goal, proposal, desk.paths.data)
     held_out = [entry.plain() for entry in goal.benchmark]
     desk.journal.note("held_out", "held_out", {"benchmarks": held_out, "rows": ids, "files": files})

@@ -15,10 +15,13 @@ from langgraph.runtime import Runtime
 from agents.brain import Brain, Role, choose_brain
 from agents.data_engineer import agent as data_agent
 from agents.data_engineer import playbook as data_playbook
+from agents.data_engineer.publishing.publisher import PublishingRunner
+from agents.data_engineer.synthesis.teacher import TeacherRunner
 from agents.evaluator import agent as evaluator_agent
 from agents.evaluator import playbook as evaluator_playbook
 from agents.jobs.base import JobRunner
 from agents.jobs.local import LocalRunner
+from agents.llm import LanguageModel
 from agents.researcher import agent as researcher_agent
 from agents.researcher import playbook as researcher_playbook
 from agents.trainer import agent as trainer_agent
@@ -30,7 +33,7 @@ from shared_memory.database import Database
 from shared_memory.goal import Goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
-from shared_memory.records import Job, Purpose
+from shared_memory.records import DatasetRecord, Job, Purpose
 from shared_memory.run_paths import RunPaths
 from shared_memory.runs import Runs
 from shared_memory.settings import Settings, load_settings
@@ -144,18 +147,30 @@ class Desk:
         return Budget(self.db, self.run_id, goal.limits)
 
     def brain(self, goal: Goal, role: Role) -> Brain:
-        """The mind of a role: the goal's for it, else the goal's for all, else this home's."""
-        name = goal.brain.get(role, goal.brain.get("default", self.settings.brain))
+        """The mind of a role."""
+        name = self.brain_name(goal, role)
         return choose_brain(
             name,
             RULES,
             AGENTS,
             api_base=goal.brain.get("api_base", ""),
             cache=self.paths.answers,
-            meter=BudgetMeter(self.budget(goal), role, lambda: self._note_unpriced(name)),
+            meter=self._meter(goal, role, name),
             stand_ins=self.journal.notes("stand_in"),
             on_stand_in=self._note_stand_in,
         )
+
+    def brain_name(self, goal: Goal, role: Role) -> str:
+        """What a role's mind is called."""
+        return goal.mind(role, self.settings.brain)
+
+    def language_model(self, goal: Goal, role: Role, name: str) -> LanguageModel:
+        """A model that a role asks for something else than its proposal, paid for like its brain."""
+        api_base = goal.brain.get("api_base", "")
+        return LanguageModel(name, api_base=api_base, cache=self.paths.answers, meter=self._meter(goal, role, name))
+
+    def _meter(self, goal: Goal, role: Role, name: str) -> BudgetMeter:
+        return BudgetMeter(self.budget(goal), role, lambda: self._note_unpriced(name))
 
     def _note_unpriced(self, model: str) -> None:
         if model not in self.journal.notes("unpriced"):
@@ -168,7 +183,15 @@ class Desk:
 
     def runner(self, name: str) -> JobRunner:
         """The backend called `name`; intake has refused the names that this version does not know."""
-        return {"local": LocalRunner(self.settings.slots_dir, self.paths.jobs)}[name]
+        runners: dict[str, Callable[[], JobRunner]] = {
+            "local": lambda: LocalRunner(self.settings.slots_dir, self.paths.jobs),
+            "teacher": lambda: TeacherRunner(self.paths.jobs, self._teacher),
+            "publisher": lambda: PublishingRunner(self.paths.jobs, self.journal.all(DatasetRecord)),
+        }
+        return runners[name]()
+
+    def _teacher(self, name: str) -> LanguageModel:
+        return self.language_model(Goal.model_validate(self.runs.get(self.run_id).goal), Role.DATA_ENGINEER, name)
 
     def emit(self, kind: str, **fields: Any) -> None:
         """Tell whoever watches the run; see docs/events.md for the vocabulary."""

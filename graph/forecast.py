@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from agents.base_model import BaseModel
-from agents.brain import Brief, Move
+from agents.brain import Brief, Move, Role
 from agents.data_engineer import playbook as data_rules
 from agents.data_engineer.prepare import ROWS_PER_HOUR
+from agents.data_engineer.synthesis import teacher
 from agents.evaluator import evaluation
 from agents.evaluator.proposal import HoldOutProposal
 from agents.researcher import playbook as research_rules
@@ -19,6 +21,7 @@ from graph.briefing import benchmarks_of
 from graph.carry_out import rows_held_out
 from graph.intake import check_goal
 from graph.routing import JOBS_OF_AN_EXPERIMENT
+from graph.synthesis import audited, teacher_of
 from shared_memory.goal import Goal
 from shared_memory.records import Estimate, Part, Recipe, Record
 
@@ -64,8 +67,16 @@ def forecast(goal: Goal) -> Forecast:
         if not goal.benchmark:
             goal, ids, total = rows_held_out(goal, HoldOutProposal(), Path(folder))
             first.append(Step(move=Move.HOLD_OUT, what=f"hold {len(ids)} of {total} rows out to measure on"))
-        brief = Brief(goal=goal, move=Move.RESEARCH, parameters=found.model.parameters, trains=found.trains)
-        steps = [*first, *_steps(goal, found.model, brief)]
+        name = teacher_of(goal, goal.mind(Role.DATA_ENGINEER))
+        brief = Brief(
+            goal=goal,
+            move=Move.RESEARCH,
+            parameters=found.model.parameters,
+            trains=found.trains,
+            audit=audited(goal) if found.trains else None,  # too many rows to look at now: their size is known
+            teacher="" if not name or teacher.refusal(name, goal) else name,
+        )
+        steps = [*first, *_steps(goal, found.model, brief, sum(file.stat().st_size for file in found.files))]
     limits = goal.limits
     planned = sum(step.jobs for step in steps if step.move == Move.DRAFT) // JOBS_OF_AN_EXPERIMENT
     if planned < limits.experiments:
@@ -83,7 +94,7 @@ def forecast(goal: Goal) -> Forecast:
     )
 
 
-def _steps(goal: Goal, model: BaseModel, brief: Brief) -> Iterator[Step]:
+def _steps(goal: Goal, model: BaseModel, brief: Brief, data_bytes: int) -> Iterator[Step]:
     baseline = _evaluations(goal, model, tuple(Part), Move.BASELINE, "score the base model on all items")
     yield baseline
     if not goal.limits.experiments:
@@ -100,10 +111,11 @@ def _steps(goal: Goal, model: BaseModel, brief: Brief) -> Iterator[Step]:
     count = max(0, min(goal.limits.experiments, room // JOBS_OF_AN_EXPERIMENT))
     adapter = f"LoRA r{pilot.lora.r}" if pilot.lora else "all weights"
     first = f"a pilot of {pilot.id}: {pilot.method.upper()}, {adapter}, learning rate {pilot.learning_rate:g}"
-    yield _experiments(goal, model, pilot, score, min(count, 1), first)
+    tokens = _tokens(data_bytes, pilot)
+    yield _experiments(goal, model, pilot, score, min(count, 1), first, tokens)
     if count > 1:
         more = f"up to {count - 1} more: other recipes, then single changes to the best"
-        yield _experiments(goal, model, pilot, score, count - 1, more)
+        yield _experiments(goal, model, pilot, score, count - 1, more, tokens)
     if merge:
         yield Step(
             move=Move.DELIVER, what="merge the champion's adapter and save it", jobs=1, hours=0.01, worst_hours=2
@@ -112,10 +124,20 @@ def _steps(goal: Goal, model: BaseModel, brief: Brief) -> Iterator[Step]:
 
 
 def _data(goal: Goal, brief: Brief, recipes: dict[str, Recipe]) -> Step:
-    asked = Brief(goal=goal, move=Move.DATA, recipes=recipes, parameters=brief.parameters, trains=brief.trains)
-    proposal = data_rules.propose(asked)
+    proposal = data_rules.propose_data(replace(brief, move=Move.DATA, recipes=recipes))
     if proposal.generate is None:
         return Step(move=Move.DATA, what=proposal.summary())
+    if proposal.generate.teacher:
+        estimate = teacher.estimate(proposal.generate, goal)
+        worst = teacher.TIMEOUT_SECONDS / 3600
+        return Step(
+            move=Move.DATA,
+            what=proposal.summary(),
+            jobs=1,
+            hours=round(estimate.hours, 4),
+            worst_hours=worst,
+            worst_usd=_usd(estimate),
+        )
     hours = proposal.generate.rows / ROWS_PER_HOUR
     return Step(move=Move.DATA, what=proposal.summary(), jobs=1, hours=round(hours, 4), worst_hours=1)
 
@@ -137,9 +159,9 @@ def _evaluations(
     )
 
 
-def _experiments(goal: Goal, model: BaseModel, recipe: Recipe, score: Step, count: int, what: str) -> Step:
+def _experiments(goal: Goal, model: BaseModel, recipe: Recipe, score: Step, count: int, what: str, tokens: int) -> Step:
     """`count` experiments like one of `recipe`: training, and a score on the selection items."""
-    estimate = training_estimate(model, recipe, _tokens(goal, recipe), recipe.epochs, None, matrix_gflops())
+    estimate = training_estimate(model, recipe, tokens, recipe.epochs, None, matrix_gflops())
     worst = timeout_seconds(estimate, calibrated=False) / 3600 + score.worst_hours
     return Step(
         move=Move.DRAFT,
@@ -151,9 +173,10 @@ def _experiments(goal: Goal, model: BaseModel, recipe: Recipe, score: Step, coun
     )
 
 
-def _tokens(goal: Goal, recipe: Recipe) -> int:
-    if goal.data.train:
-        return round(sum(Path(source).stat().st_size for source in goal.data.train) / CHARACTERS_PER_TOKEN)
+def _tokens(data_bytes: int, recipe: Recipe) -> int:
+    """Tokens to train on, from the size of the goal's data; without any, of the rows that the recipe asks for."""
+    if data_bytes:
+        return round(data_bytes / CHARACTERS_PER_TOKEN)
     return math.ceil(recipe.train_rows * recipe.max_length * USUAL_FILL)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
+from agents.data_engineer.publishing import publisher
+from agents.data_engineer.synthesis import teacher
 from graph.consent import consent_for, envelope_of
 from graph.context import Context, Desk
 from graph.state import JobsState, Plain, jobs_update
@@ -102,7 +104,8 @@ def after_gate(state: JobsState) -> str:
 
 def is_free(spec: JobSpec) -> bool:
     """Whether a job neither costs money nor takes anything off this machine."""
-    return spec.runner == "local" and spec.estimate.usd_micro == 0
+    stays = spec.runner == "local" or spec.flavor in (teacher.OWN, publisher.FOLDER)
+    return stays and spec.estimate.usd_micro == 0
 
 
 def request(spec: JobSpec, desk: Desk) -> Plain:

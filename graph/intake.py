@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from agents.base_model import BaseModel, find_base_model
 from agents.brain import Role
-from agents.data_engineer.formats import Row, read_sources, trains
+from agents.data_engineer.formats.tables import Row, read_sources, trains
+from agents.data_engineer.reading.sources import HUB, Source, to_train_on
+from agents.data_engineer.synthesis import teacher
 from agents.evaluator.benchmarks import SMALLEST_PART, Benchmark, load_benchmark
 from agents.evaluator.hold_out import FEWEST_ROWS
+from graph.synthesis import teacher_of
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
 from shared_memory.records import Part
 
 READ_AT_ONCE = 64 * 2**20
 """Bytes up to which training data is read before anything else, so that a bad file is known before a job has run."""
+METHODS = ("sft", "dpo")
+"""Those that there are recipes for."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,18 @@ class Checked:
     benchmarks: dict[str, Benchmark]
     """By id."""
     trains: tuple[str, ...]
-    """Methods that the goal's rows can train; empty where there are none yet, or too many to look at now."""
+    """Methods of METHODS that the goal's rows can train; empty where there are none yet, or too many to look at now."""
+    train: tuple[str, ...] = ()
+    """What the goal names to train on; data sets of the Hub at the commit that was found."""
+    files: tuple[Path, ...] = ()
+    """The files behind it."""
 
 
-def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role)) -> Checked:
-    """Raises BadInput for whatever `roles` cannot use, or is not part of this version, with the next move."""
+def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role), brain: str = "playbook") -> Checked:
+    """Raises BadInput for whatever `roles` cannot use, or is not part of this version, with the next move.
+
+    `brain` is the home's default: the data engineer's, if it is a language model, may write rows.
+    """
     _refuse_what_is_not_there_yet(goal)
     if goal.limits.deadline is not None and goal.limits.deadline.timestamp() <= time.time():
         raise BadInput(f"limits.deadline ({goal.limits.deadline.isoformat()}) has passed; set a later one")
@@ -40,9 +52,12 @@ def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role)) -> Checked:
     if goal.limits.experiments:
         for benchmark in benchmarks.values():
             _require_two_parts(benchmark)
-    rows = _rows_of(goal)
+    sources = _sources_of(goal)
+    rows = _rows_of(goal, sources)
     if goal.data.generator and not Path(goal.data.generator).is_file():
         raise BadInput(f"generator {goal.data.generator} does not exist; check [data] generator")
+    if goal.data.teacher and (refused := teacher.refusal(goal.data.teacher, goal)):
+        raise BadInput(refused)
     measures = Role.EVALUATOR in roles
     if measures and not goal.benchmark and not goal.data.train:
         raise BadInput("the goal has neither a [[benchmark]] nor training data to hold rows out of; give one of them")
@@ -51,16 +66,27 @@ def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role)) -> Checked:
             f"{len(rows)} rows are too few to hold some out to measure on ({FEWEST_ROWS} are needed); "
             "give a [[benchmark]], or more rows"
         )
-    needs_data = Role.DATA_ENGINEER in roles and goal.limits.experiments and not goal.data.train
-    if needs_data and (not goal.data.generator or goal.data.synthesise == "never"):
-        raise BadInput("the goal has no training data; give [data] train = [...], or a generator")
-    methods = trains(rows or ())
-    if rows and goal.method not in ("auto", *methods):
+    if Role.DATA_ENGINEER in roles and goal.limits.experiments and not goal.data.train:
+        _require_a_writer(goal, goal.mind(Role.DATA_ENGINEER, brain))
+    methods = tuple(method for method in trains(rows or ()) if method in METHODS)
+    wanted = "sft" if goal.method == "auto" else goal.method
+    if rows and wanted not in methods:
         raise BadInput(
-            f"method `{goal.method}` needs rows that these data have not (they train {' or '.join(methods)}); "
+            f"method `{wanted}` needs rows that these data have not (they train {' or '.join(methods) or 'neither'}); "
             "bring rows with prompt, chosen and rejected, or change the method"
         )
-    return Checked(find_base_model(goal.base_model, goal.revision), benchmarks, methods)
+    model = find_base_model(goal.base_model, goal.revision)
+    files = tuple(source.path for named in sources.values() for source in named)
+    return Checked(model, benchmarks, methods, tuple(map(_pinned, sources, sources.values())), files)
+
+
+def _require_a_writer(goal: Goal, brain: str) -> None:
+    """Raise BadInput where a goal without data has nobody who may write rows."""
+    name = teacher_of(goal, brain)
+    refused = teacher.refusal(name, goal) if name else ""
+    if goal.data.synthesise == "never" or not (goal.data.generator or (name and not refused)):
+        way_out = refused or "give [data] train = [...], or a generator, or a teacher"
+        raise BadInput(f"the goal has no training data: {way_out}")
 
 
 def _require_two_parts(benchmark: Benchmark) -> None:
@@ -72,20 +98,36 @@ def _require_two_parts(benchmark: Benchmark) -> None:
             )
 
 
-def _rows_of(goal: Goal) -> list[Row] | None:
+def _sources_of(goal: Goal) -> dict[str, list[Source]]:
+    """What the goal names to train on → the files behind it; of a data set on the Hub they are fetched now."""
+    for name in goal.data.train:
+        if goal.data.train.count(name) > 1:
+            raise BadInput(f"training data {name} is named twice; name it once in [data] train")
+    sources = {name: to_train_on([name]) for name in goal.data.train}
+    for name, files in sources.items():
+        missing = next((source.path for source in files if not source.path.is_file()), None)
+        if missing is not None:
+            raise BadInput(f"training data {name} is no file, folder or data set of the Hub; check [data] train")
+    return sources
+
+
+def _pinned(name: str, files: Sequence[Source]) -> str:
+    """The name, with the commit of a data set on the Hub: what is read later is what was found now."""
+    if not files[0].origin:
+        return name
+    config = name.removeprefix(HUB).partition(":")[2]
+    return f"{HUB}{files[0].origin}@{files[0].revision}" + (f":{config}" if config else "")
+
+
+def _rows_of(goal: Goal, sources: Mapping[str, Sequence[Source]]) -> list[Row] | None:
     """The goal's training rows; None where they are too many to read before anything else."""
-    for source in goal.data.train:
-        if not Path(source).is_file():
-            raise BadInput(f"training data {source} is no file; check [data] train")
-        if goal.data.train.count(source) > 1:
-            raise BadInput(f"training data {source} is named twice; name it once in [data] train")
-    if sum(Path(source).stat().st_size for source in goal.data.train) > READ_AT_ONCE:
+    if sum(source.path.stat().st_size for files in sources.values() for source in files) > READ_AT_ONCE:
         return None
     return read_sources(goal.data.train)
 
 
 def _refuse_what_is_not_there_yet(goal: Goal) -> None:
-    if goal.method not in ("auto", "sft", "dpo"):
+    if goal.method not in ("auto", *METHODS):
         raise BadInput(f"method `{goal.method}` is not in this version; use method = 'sft', 'dpo' or 'auto'")
     if goal.run.on != "local":
         raise BadInput(f"jobs on `{goal.run.on}` are not in this version; use [run] on = 'local'")

@@ -21,12 +21,16 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from agents.brain import Move
+from agents import sandbox
+from agents.data_engineer.publishing import publisher
+from agents.data_engineer.synthesis import teacher
 from agents.jobs.hardware import installed_packages
 from agents.trainer import training
+from graph import clean_hands
 from graph.consent import envelope_of
 from graph.context import Context, Desk
 from graph.gates import after_gate, gate
+from graph.routing import OF_THE_END
 from graph.state import JobsState, Plain, jobs_update
 from graph.watch import settle, tell, watch
 from shared_memory.errors import BudgetSpent, Conflict
@@ -39,16 +43,23 @@ ROLE_OF_PURPOSE = {
     Purpose.TRAINING: "trainer",
     Purpose.MERGE: "trainer",
     Purpose.EVALUATION: "evaluator",
+    Purpose.PUBLICATION: "data_engineer",
 }
 
 
 def preflight(state: JobsState, runtime: Runtime[Context]) -> Plain:
     """Refuse what can be known to fail: such a job comes out as failed, and nobody is asked about it."""
     desk = Desk.of(runtime)
+    goal = Goal.model_validate(state["goal"])
     finished = [Job.model_validate(plain) for plain in state.get("finished", [])]
     pending = []
     for spec in specs_of(state):
-        fault = fault_of(spec, desk)
+        fault = (
+            fault_of(spec, desk)
+            or teacher.fault_of_config(spec, goal)
+            or publisher.fault_of_config(spec)
+            or clean_hands.fault_of_data(spec, goal, desk)
+        )
         if fault:
             finished.append(_refused(spec, JobState.FAILED, f"preflight: {fault}"))
         else:
@@ -64,6 +75,8 @@ def fault_of(spec: JobSpec, desk: Desk) -> str:
     unset = [name for name in spec.secrets if not os.environ.get(name)]
     if unset:
         return f"the job needs {unset[0]}, which is not set; export it and resume"
+    if spec.sandbox == "auto" and (fault := sandbox.fault_of_this_machine()):
+        return f"its script cannot be kept apart: {fault}"
     if fault := training.fault_of_config(spec):
         return f"its config is no recipe ({fault}); resume, and edit it again"
     needs = {Purpose.TRAINING: ("torch", "trl", "peft"), Purpose.MERGE: ("torch", "peft")}
@@ -185,7 +198,7 @@ def waiting(state: JobsState) -> list[JobSpec]:
 
 def _kept(state: JobsState) -> int:
     """Micro-dollars that a job of the search must leave for saving and measuring the best model."""
-    return 0 if state.get("move") in (Move.DELIVER, Move.CONFIRM) else state["stock"]["usd_kept_micro"]
+    return 0 if state.get("move") in OF_THE_END else state["stock"]["usd_kept_micro"]
 
 
 def attempt_at(spec: JobSpec, desk: Desk, reopened: int) -> int:
@@ -207,7 +220,9 @@ def _submit_one(spec: JobSpec, attempt: int, desk: Desk, goal: Goal, kept: int) 
         raise Conflict(
             f"{spec.experiment} is being trained already by job {rival.key}; cancel the run, or wait for its end"
         )
-    desk.budget(goal).reserve(key, spec.estimate.usd_micro, role=ROLE_OF_PURPOSE[spec.purpose], kept_usd_micro=kept)
+    # A teacher's requests are held one by one, so that it can go on for as long as there is room.
+    held = 0 if spec.runner == teacher.TeacherRunner.name else spec.estimate.usd_micro
+    desk.budget(goal).reserve(key, held, role=ROLE_OF_PURPOSE[spec.purpose], kept_usd_micro=kept)
     action = desk.ledger.intend(spec, attempt)
     runner = desk.runner(spec.runner)
     folder = desk.paths.fill_job_folder(key, spec.files, json.dumps(spec.config, indent=2))
@@ -268,7 +283,7 @@ def _watched(state: JobsState) -> str:
     """Where to go on from a submission or a look at the jobs."""
     running = sum(not JobState(job["state"]).terminal for job in state["tracked"].values())
     # A cap that ended the search does not end what is kept back for: saving and measuring the best model.
-    at_the_end = state.get("move") in (Move.DELIVER, Move.CONFIRM) and state.get("halt") in ("over_budget", "timed_out")
+    at_the_end = state.get("move") in OF_THE_END and state.get("halt") in ("over_budget", "timed_out")
     may_start = at_the_end or not state.get("halt")
     if waiting(state) and may_start and running < Goal.model_validate(state["goal"]).run.parallel:
         return "a slot is free"

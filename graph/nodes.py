@@ -9,9 +9,9 @@ from typing import cast
 from langgraph.runtime import Runtime
 
 from agents.base_model import fingerprint
-from agents.brain import Move, Playbook, Role
+from agents.brain import Brief, Move, Playbook, Role
 from agents.evaluator import evaluation
-from graph import routing
+from graph import routing, synthesis
 from graph.briefing import brief_from, described
 from graph.context import RULES, Context, Desk
 from graph.intake import check_goal
@@ -33,6 +33,7 @@ WHAT_A_MOVE_IS = {
     Move.CANDIDATE: "score {} on the selection items",
     Move.DELIVER: "save {} as the champion",
     Move.CONFIRM: "score the champion on the report items",
+    Move.PUBLISH: "publish the training data",
     Move.STOP: "write the report",
 }
 
@@ -41,8 +42,9 @@ def intake(state: Goal, runtime: Runtime[Context], roles: Collection[Role] = tup
     """Check the goal against the world, as far as `roles` need it, and put it on record."""
     desk = Desk.of(runtime)
     goal = parse_goal(state.plain(), folder=Path.cwd())
-    found = check_goal(goal, roles)
-    desk.register(goal)
+    found = check_goal(goal, roles, desk.settings.brain)
+    desk.register(goal)  # as it was asked for; what the run goes by has its data pinned
+    goal = goal.model_copy(update={"data": goal.data.model_copy(update={"train": found.train})})
     noted = found.model.model_dump(mode="json", exclude={"config"})
     noted["fingerprint"] = fingerprint(Path(found.model.folder))
     desk.journal.note("base_model", "base_model", noted)
@@ -94,7 +96,11 @@ def researcher_propose(state: RunState, runtime: Runtime[Context]) -> Plain:
 
 
 def data_engineer_propose(state: RunState, runtime: Runtime[Context]) -> Plain:
-    return _propose(Role.DATA_ENGINEER, state, runtime)
+    """The same, from an audit of the goal's own rows; whether others are written is put on record."""
+    desk = Desk.of(runtime)
+    brief = synthesis.data_brief(state, desk)
+    synthesis.note_decision(brief, desk)
+    return _propose(Role.DATA_ENGINEER, state, runtime, brief)
 
 
 def trainer_propose(state: RunState, runtime: Runtime[Context]) -> Plain:
@@ -105,12 +111,12 @@ def evaluator_propose(state: RunState, runtime: Runtime[Context]) -> Plain:
     return _propose(Role.EVALUATOR, state, runtime)
 
 
-def _propose(role: Role, state: RunState, runtime: Runtime[Context]) -> Plain:
+def _propose(role: Role, state: RunState, runtime: Runtime[Context], brief: Brief | None = None) -> Plain:
     """Ask the role's brain; a run that is on its way out asks the playbook, which costs nothing."""
     desk = Desk.of(runtime)
     brain = Playbook(RULES) if state.get("halt") else desk.brain(routing.goal_of(state), role)
     try:
-        proposal = brain.propose(role, brief_from(state))
+        proposal = brain.propose(role, brief or brief_from(state))
     except BudgetSpent as spent:
         desk.emit("note", text=f"the search ends here: {spent}")
         return update(proposal={}, halt="over_budget", error=str(spent))

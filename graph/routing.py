@@ -28,6 +28,8 @@ PATIENCE = 3
 """Experiments in a row that may fail to beat the incumbent before the search has reached its plateau."""
 MENDINGS = 2
 """Times that a crashed experiment, its mended children included, is debugged."""
+OF_THE_END = (Move.DELIVER, Move.CONFIRM, Move.PUBLISH)
+"""Moves that time, dollars and jobs are kept back for."""
 JOBS_OF_AN_EXPERIMENT = 2
 """One trains it, one scores it."""
 
@@ -179,16 +181,22 @@ def target_reached(state: RunState) -> bool:
 
 
 def ending(state: RunState) -> Choice:
-    """The way out: save the incumbent, measure once what was saved, stop."""
+    """The way out: save the incumbent, measure once what was saved, publish the data, stop."""
     best = incumbent(state)
-    if best == BASELINE:
-        return Choice(Move.STOP)
-    if state.get("delivered") != best:
+    if best != BASELINE and state.get("delivered") != best:
         return Choice(Move.DELIVER, best)
-    may_measure = state.get("halt") not in ("cancelled", "failed") and not gave_up(state, Move.CONFIRM)
-    if may_measure and means_left(state) and not confirmed(state, best):
+    may_run = state.get("halt") not in ("cancelled", "failed") and means_left(state)
+    if best != BASELINE and may_run and not gave_up(state, Move.CONFIRM) and not confirmed(state, best):
         return Choice(Move.CONFIRM, best)
+    if may_run and is_to_publish(state):
+        return Choice(Move.PUBLISH)
     return Choice(Move.STOP)
+
+
+def is_to_publish(state: RunState) -> bool:
+    """Whether the goal wants the training data somewhere, and they are not there, nor was that tried or refused."""
+    wanted = bool(goal_of(state).output.data_to and state.get("datasets")) and not state.get("published")
+    return wanted and not gave_up(state, Move.PUBLISH) and not is_exhausted(state, Move.PUBLISH, "")
 
 
 def cap_that_cuts(state: RunState, move: Move) -> Choice | None:
@@ -214,8 +222,9 @@ def cap_that_cuts(state: RunState, move: Move) -> Choice | None:
 
 
 def jobs_of_the_end(state: RunState) -> int:
-    """Jobs kept back: one saves the champion, and one for each benchmark measures it on the report items."""
-    return 1 + len(goal_of(state).benchmark)
+    """Jobs kept back: one saves the champion, one for each benchmark measures it, one may publish the data."""
+    goal = goal_of(state)
+    return 1 + len(goal.benchmark) + bool(goal.output.data_to)
 
 
 def means_left(state: RunState) -> bool:

@@ -79,6 +79,8 @@ class RunState(TypedDict, total=False):
     """Folder of the delivered model."""
     delivered: str
     """The experiment in it."""
+    published: str
+    """Where the training data were published."""
     given_up: list[str]
     """Moves of the end whose job did not succeed."""
     exhausted: list[str]
@@ -137,6 +139,7 @@ class _RunChannels(TypedDict, total=False):
     generated: list[str]
     model: str
     delivered: str
+    published: str
     given_up: list[str]
     exhausted: list[str]
     reopened: int

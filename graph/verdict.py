@@ -9,11 +9,10 @@ from typing import Any, cast
 from langgraph.runtime import Runtime
 
 from agents.brain import Move
-from agents.data_engineer import prepare as data_engineer
 from agents.evaluator import evaluation
 from agents.evaluator.benchmarks import Benchmark
 from agents.trainer import delivery, training
-from graph import routing
+from graph import routing, synthesis
 from graph.briefing import benchmarks_of, model_of
 from graph.carry_out import hand_over
 from graph.context import Context, Desk
@@ -84,9 +83,15 @@ def _after_failure(job: Job, state: RunState, desk: Desk) -> Plain:
         halt = _halt(state, job, rejected) if rejected and not _anything_left(state) else {}
         why = {"error": f"{job.experiment} has no score: {job.error}", **halt}
         return update(exhausted=gone, **({} if state.get("halt") else why))
-    if move in (Move.DELIVER, Move.CONFIRM):
+    if move is Move.PUBLISH and rejected:
+        return update(exhausted=[*state.get("exhausted", []), routing.exhausted(move, "")])
+    if move in routing.OF_THE_END:
         desk.emit("note", text=f"{move.value} did not work: {job.error}")
         return update(given_up=[*state.get("given_up", []), move.value])
+    if job.purpose is Purpose.GENERATION and not state.get("halt"):
+        changes = synthesis.after_failure(job, state, desk)
+        if changes is not None:
+            return changes
     return update(**_halt(state, job, rejected))
 
 
@@ -112,7 +117,7 @@ def _halt(state: RunState, job: Job, rejected: bool) -> dict[str, str]:
 def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plain:
     goal = routing.goal_of(state)
     if job.purpose is Purpose.GENERATION:
-        return update(generated=[*state.get("generated", []), str(data_engineer.generated_file(job))])
+        return synthesis.after_generation(job, spec, state, desk)
     if job.purpose is Purpose.TRAINING:
         experiments = routing.experiments_of(state)
         planned = experiments[job.experiment]
@@ -123,6 +128,10 @@ def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plai
         return update(experiments={experiment.id: experiment})
     if job.purpose is Purpose.MERGE:
         return hand_over(routing.experiments_of(state)[job.experiment], job, desk, goal, model_of(goal))
+    if job.purpose is Purpose.PUBLICATION:
+        desk.journal.note("published", job.key, job.result)
+        desk.emit("note", text=f"the training data are published: {job.result['url']}")
+        return update(published=job.result["url"])
     try:
         return _after_evaluation(job, spec, state, desk, goal)
     except PostgradError as error:
@@ -231,6 +240,8 @@ def status_of(state: RunState) -> tuple[RunStatus, str]:
             RunStatus.FAILED,
             "the champion is saved, but its last evaluation failed; `postgrad resume` tries it again",
         )
+    if routing.gave_up(state, Move.PUBLISH):
+        return RunStatus.FAILED, "the training data could not be published; `postgrad resume` tries it again"
     return RunStatus.SUCCEEDED, ""
 
 
@@ -251,11 +262,22 @@ def evidence(state: RunState) -> dict[str, Any]:
     return {
         "benchmarks": {name: facts["digest"] for name, facts in state.get("benchmarks", {}).items()},
         "settings": sorted({result.settings_digest for result in results}),
-        "training_data": {
-            dataset.id: {"sha256": dataset.digest, "contamination": dataset.contamination} for dataset in datasets
-        },
+        "training_data": {dataset.id: _searched(dataset) for dataset in datasets},
         "approvals": f"approve = {routing.goal_of(state).run.approve}",
     }
+
+
+def _searched(dataset: DatasetRecord) -> dict[str, Any]:
+    """A data set, and by what and for what it was searched before anything was trained on it."""
+    found: dict[str, Any] = {"sha256": dataset.digest, "contamination": dataset.contamination}
+    if evidence := dataset.evidence:
+        found |= {
+            "searched_by": ", ".join(filter(None, (evidence.detector, *evidence.rules, evidence.embeddings))),
+            "searched_for": evidence.items_digest,
+            "rows_searched": evidence.rows_checked,
+            "rows_flagged": evidence.rows_flagged,
+        }
+    return found
 
 
 def _write_card(state: RunState, goal: Goal) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from agents.brain import Move
 from agents.data_engineer import prepare as data_engineer
 from agents.evaluator import evaluation
 from agents.jobs.base import JobRunner, read_events
 from agents.trainer import delivery, training
+from graph import routing
 from graph.context import Context, Desk
 from graph.state import JobsState, Plain, jobs_update
 from shared_memory.errors import Unavailable
@@ -84,7 +84,7 @@ def _means_are_gone(desk: Desk, goal: Goal, state: JobsState) -> dict[str, str]:
     """
     if desk.runs.get(desk.run_id).cancel_requested:
         return {"halt": "cancelled", "error": "a person cancelled the run"}
-    of_the_end = state.get("move") in (Move.DELIVER, Move.CONFIRM)
+    of_the_end = state.get("move") in routing.OF_THE_END
     if desk.seconds_left(goal) > (0 if of_the_end else state["stock"]["seconds_kept"]):
         return {"halt": "", "error": ""}
     kept = "" if of_the_end else ", but for what saving and measuring the best model takes"
@@ -133,6 +133,8 @@ def fault_of_output(job: Job, spec: JobSpec, desk: Desk) -> str:
     match job.purpose:
         case Purpose.GENERATION:
             return data_engineer.fault_of_output(job)
+        case Purpose.PUBLICATION:
+            return ""  # it was read back
         case Purpose.TRAINING:
             return training.fault_of_output(job)
         case Purpose.MERGE:

@@ -53,6 +53,8 @@ class Overrides(TypedDict, total=False):
     seed: int | None
     report_to: Sequence[str] | None
     push_to: str | None
+    sandbox: str | None
+    """auto | none"""
     brain: str | None
     """Of all roles."""
 
@@ -60,6 +62,7 @@ class Overrides(TypedDict, total=False):
 _SECTIONS = {
     "usd": "limits", "hours": "limits", "jobs": "limits", "experiments": "limits", "llm_tokens": "limits",
     "approve": "run", "on": "run", "parallel": "run", "seed": "run", "report_to": "run", "push_to": "output",
+    "sandbox": "run",
 }  # fmt: skip
 """Option → the section of the goal file that it stands in."""
 
@@ -171,7 +174,7 @@ def open_run(goal: Goal, settings: Settings) -> str:
     """
     from graph.intake import check_goal
 
-    check_goal(goal)
+    check_goal(goal, brain=settings.brain)
     run_id = new_run_id(goal.text)
     Runs(Database.open(settings.database)).create(run_id, goal, time.time())
     settings.run_paths(run_id).root.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from postgrad.decide import Answer
-from postgrad.units import dollars, duration, one_line, printable
+from postgrad.units import RUN_IN, dollars, duration, one_line, printable
 from shared_memory.errors import PostgradError
 
 Request = Mapping[str, Any]
@@ -203,6 +203,8 @@ class ApprovalPrompt:
             "runs on": f"{request['runner']} ({request['flavor']})",
             "script": f"{one_line(request['script'])}, {lines} lines" + (f"; with {others}" if others else ""),
         }
+        if request.get("sandbox"):
+            rows["is run"] = RUN_IN[request["sandbox"]]
         if request.get("secrets"):
             rows["reads"] = "the secrets " + ", ".join(map(one_line, request["secrets"]))
         for name, value in rows.items():

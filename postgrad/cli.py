@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from postgrad import craft_commands, look_commands
+from postgrad import craft_commands, look_commands, publishing
 from postgrad.options import DetachOption, JsonOption, RunArgument, full_id, print_json, say
 from shared_memory.errors import BadInput, PostgradError
 from shared_memory.settings import load_settings
@@ -53,6 +53,7 @@ def run(
     brain: Annotated[str | None, typer.Option(help="The mind of the roles: playbook, or a LiteLLM model.")] = None,
     on: Annotated[str | None, typer.Option(help="Where jobs run: local.")] = None,
     push_to: Annotated[str | None, typer.Option(help="Hub repository for the model.")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="Of generators: auto (in one, or refused) | none.")] = None,
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Show the plan with its worst cost, and stop.")
     ] = False,
@@ -68,6 +69,7 @@ def run(
         "base_model": base_model, "data": [path.absolute() for path in data] if data else None, "benchmark": benchmark,
         "method": method, "approve": approve, "usd": budget_usd, "hours": hours, "experiments": experiments,
         "parallel": parallel, "brain": brain, "on": on, "push_to": push_to,
+        "sandbox": sandbox,
     }  # fmt: skip
     if is_goal_file(goal):
         wanted = api.as_goal(goal, **flags)
@@ -241,6 +243,7 @@ def studio(
 
 look_commands.register(app)
 craft_commands.register(app)
+publishing.register(app)
 
 
 def _follow(settings: Any, run_id: str, detach: bool, as_json: bool, *, from_start: bool = False) -> None:

@@ -8,35 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from postgrad.audit_command import audit
 from postgrad.options import JsonOption, print_json, say
-
-
-class Severity(StrEnum):
-    """What `audit --fail-on` takes."""
-
-    ERROR = "error"
-    WARNING = "warning"
 
 
 class Approve(StrEnum):
     ASK = "ask"
     PAID = "paid"
     AUTO = "auto"
-
-
-def audit(
-    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="JSONL, JSON, CSV or Parquet files.")],
-    fail_on: Annotated[Severity | None, typer.Option(help="Exit 1 where a finding is as severe.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """What is wrong with training data, before anybody trains on them."""
-    from postgrad.crafts import audit as audit_files
-
-    found = audit_files(data)
-    _show(found, as_json, _show_audit)
-    severities = {finding["severity"] for finding in found["findings"]}
-    if (fail_on and "error" in severities) or (fail_on is Severity.WARNING and "warning" in severities):
-        raise typer.Exit(1)
 
 
 def plan(
@@ -108,26 +87,6 @@ def register(app: typer.Typer) -> None:
 
 def _show(result: Mapping[str, Any], as_json: bool, table: Callable[[Mapping[str, Any]], None]) -> None:
     print_json(result) if as_json else table(result)
-
-
-def _show_audit(found: Mapping[str, Any]) -> None:
-    from postgrad.tables import show_facts, show_rows
-
-    tokens, duplicates = found["tokens"], found["duplicates"]
-    show_facts(
-        {
-            "verdict": found["verdict"],
-            "rows": f"{found['rows']:,} · {found['format']} · {', '.join(found['columns'])}",
-            "trains": ", ".join(found["methods"]) or "nothing",
-            "length": f"median {tokens['p50']} · 95 % ≤ {tokens['p95']} · longest {tokens['max']} "
-            f"({tokens['total']:,} {tokens['tokenizer']})",
-            "duplicates": f"{duplicates['exact']} exact, {duplicates['near']} more that are nearly so",
-        }
-    )
-    if found["findings"]:
-        columns = ("severity", "kind", "count", "advice")
-        findings = [{**finding, "kind": finding["kind"].replace("_", " ")} for finding in found["findings"]]
-        show_rows(columns, [[str(finding[column]) for column in columns] for finding in findings])
 
 
 def _show_plan(planned: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,21 +17,78 @@ from shared_memory.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from agents.base_model import BaseModel
+    from agents.data_engineer.checks.stream import Progress
+    from agents.data_engineer.contamination.benchmark_texts import BenchmarkText
 
 Files = str | Path | Sequence[str | Path]
 METHODS = ("auto", "sft", "dpo")
 Metric = Literal["auto", "choice", "exact", "loss", "preference"]
 
 
-def audit(data: Files) -> dict[str, Any]:
-    """What is wrong with data files before anybody trains on them; the JSON of `postgrad audit --json`.
+def audit(
+    data: Files,
+    *,
+    model: str | Path = "",
+    revision: str = "",
+    max_length: int | None = None,
+    method: str = "",
+    benchmark: Files = (),
+    exact: bool = False,
+    split: str = "",
+    clean: str | Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """What is wrong with data before anybody trains on them; the JSON of `postgrad audit --json`.
 
-    `{rows, columns, format, methods, tokens, duplicates {exact, near}, contamination, findings [{kind, severity, count,
-    examples, advice}], verdict (fit | fixable | unfit), seconds}`. Raises BadInput for a file that cannot be read.
+    `data` are files, folders or Hub ids. With `model`, lengths are its own tokens and its chat template is tried;
+    `max_length` says what would be cut; `method` asks whether they can train it; each `benchmark` (a file or a name) is
+    looked for in the rows; `exact` tokenises all rows, however many; `clean` names a new file for the rows that are
+    left when what can be mended is.
+
+    `{rows, columns, format, methods, not_trainable {method: why}, splits, schema, licence, tokens {tokenizer, p50, p95,
+    max, total, sample}, duplicates {exact, near}, contamination [{benchmark, flagged, items, rate, examples}],
+    histograms, sampled, findings [{kind, severity, count, share, examples, advice, fix}], fixes, fix_command, left,
+    verdict (fit | fixable | unfit), reason, seconds}`. Raises BadInput for data, a model or a benchmark that cannot be
+    used.
     """
     from agents.data_engineer.audit import audit_sources
 
-    return audit_sources(_paths(data))
+    names = _names(data)
+    report = audit_sources(
+        names,
+        model=str(model),
+        revision=revision,
+        max_length=max_length,
+        method=method,
+        benchmarks=[text for name in _names(benchmark) for text in _benchmark_texts(name)],
+        exact=exact,
+        split=split,
+        clean=Path(clean).expanduser() if clean else None,
+        on_progress=on_progress,
+    )
+    again: list[str] = [
+        *(f"--benchmark={name}" for name in _names(benchmark)),
+        *([f"--model={model}"] if model else []),
+    ]
+    again += [f"--split={split}"] if split else []
+    copy = f"{Path(names[0]).name.partition('.')[0]}-clean.jsonl"
+    command = shlex.join(["postgrad", "audit", *names, *again, "--clean", copy])
+    return {"data": names, **report, "fix_command": command if report["fixes"] else ""}
+
+
+def _benchmark_texts(name: str) -> list[BenchmarkText]:
+    """What the items of a benchmark say. Raises BadInput for one that cannot be read."""
+    from agents.evaluator.benchmarks import load_benchmark
+    from graph.clean_hands import texts_of
+    from shared_memory.goal import BenchmarkGoal
+
+    return list(texts_of(load_benchmark(BenchmarkGoal.model_validate(api.benchmark_table(name)))))
+
+
+def _names(data: Files) -> list[str]:
+    """Files and folders with `~` made out; a Hub id stays what it is."""
+    names = [data] if isinstance(data, str | Path) else data
+    return [str(Path(name).expanduser()) if str(name).startswith("~") else str(name) for name in names]
 
 
 def plan(
@@ -111,7 +169,7 @@ def _method(method: str, data: Files | None) -> str:
         raise BadInput(f"there is no recipe for the method `{method}`; give {', '.join(METHODS)}")
     if method != "auto":
         return method
-    from agents.data_engineer.formats import read_sources, trains
+    from agents.data_engineer.formats.tables import read_sources, trains
 
     return "dpo" if data is not None and "dpo" in trains(read_sources(_paths(data))) else "sft"
 
@@ -133,7 +191,7 @@ def _hours(model: BaseModel, recipe: Recipe, data: Files | None, warnings: list[
     if data is None:
         warnings.append("the hours are not known without data")
         return None
-    from agents.data_engineer.formats import read_sources
+    from agents.data_engineer.formats.tables import read_sources
     from agents.data_engineer.prepare import render
 
     characters = sum(len(render(row).text) for row in read_sources(_paths(data)))

@@ -52,6 +52,8 @@ class Request(TypedDict):
     envelope: RequestEnvelope
     secrets: list[str]
     """Names of the environment variables that the job may read."""
+    sandbox: str
+    """auto | none, for a script that is not postgrad's own: isolated, or not; empty for those that are."""
 
 
 class Edit(TypedDict, total=False):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.jobs.hardware import local_hardware
+from agents.sandbox import fault_of_this_machine
 from shared_memory.database import Database
 from shared_memory.errors import PostgradError
 from shared_memory.settings import Settings
@@ -25,7 +26,16 @@ WRITABLE = "make the home writable, or set POSTGRAD_HOME to a folder you may wri
 
 def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which a person would mend them."""
-    return [_home(settings), _database(settings), _disk(settings), _hardware(), *_packages(), _agents(), _token()]
+    return [
+        _home(settings),
+        _database(settings),
+        _disk(settings),
+        _hardware(),
+        _sandbox(),
+        *_packages(),
+        _agents(),
+        _token(),
+    ]
 
 
 def _check(name: str, status: str, detail: str, advice: str = "") -> Check:
@@ -69,6 +79,13 @@ def _hardware() -> Check:
     machine = local_hardware()
     gpus = ", ".join(f"{gpu.name} ({gpu.memory_gib:.0f} GiB)" for gpu in machine.gpus) or "no GPU"
     return _check("hardware", "ok", f"{machine.cpu_cores} cores, {machine.ram_gib:.0f} GiB memory, {gpus}")
+
+
+def _sandbox() -> Check:
+    fault, _, advice = fault_of_this_machine().partition("; ")
+    if fault:
+        return _check("sandbox", "warning", f"{fault}: generators and generated code are refused", advice)
+    return _check("sandbox", "ok", "bubblewrap works: generators and generated code run in it")
 
 
 def _packages() -> list[Check]:

@@ -23,7 +23,7 @@ GOAL_WIDTH, GOAL_WIDTH_MIN = 60, 12
 
 def show_summary(summary: Mapping[str, Any], terminal: Terminal | None = None) -> None:
     """A run on one screen: the answer, the scores, the experiments, what it cost and where the report is."""
-    terminal = terminal or _stdout()
+    terminal = terminal or plain_terminal()
     terminal.print()
     terminal.print(
         Text(answer(summary), "bold green" if improved(summary) else "bold"), soft_wrap=not terminal.is_terminal
@@ -108,7 +108,7 @@ def _score_cell(score: Mapping[str, Any] | None) -> str:
 
 def show_runs(runs: Sequence[Mapping[str, Any]], terminal: Terminal | None = None) -> None:
     """The runs of a home, newest first. Where there is little room the goal's text is shortened, or left out."""
-    terminal = terminal or _stdout()
+    terminal = terminal or plain_terminal()
     if not runs:
         terminal.print("no runs yet; `postgrad run GOAL.toml` starts one")
         return
@@ -131,7 +131,7 @@ def show_runs(runs: Sequence[Mapping[str, Any]], terminal: Terminal | None = Non
 
 def show_facts(facts: Mapping[str, object], terminal: Terminal | None = None) -> None:
     """Names and values, one pair a line."""
-    _print_pairs(list(facts.items()), terminal or _stdout())
+    _print_pairs(list(facts.items()), terminal or plain_terminal())
 
 
 def _print_pairs(pairs: Sequence[tuple[str, object]], terminal: Terminal) -> None:
@@ -148,10 +148,10 @@ def show_rows(headings: Sequence[str], rows: Sequence[Sequence[object]], termina
         table.add_column(heading)
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
-    (terminal or _stdout()).print(table)
+    (terminal or plain_terminal()).print(table)
 
 
-def _stdout() -> Terminal:
+def plain_terminal() -> Terminal:
     """The terminal of a person, or a pipe, which has room for whole lines."""
     return Terminal(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 

@@ -6,6 +6,11 @@ import re
 
 NONE = "–"
 """Stands in a cell that has no figure."""
+RUN_IN = {
+    "auto": "in a sandbox: no network, no home, one folder to write to (bubblewrap)",
+    "none": "NOT isolated, by sandbox = 'none': it can read and change what you can",
+}
+"""How code is run that is not postgrad's own, by the `sandbox` of its JobSpec."""
 
 _UNPRINTABLE = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"

@@ -51,11 +51,29 @@ class DataGoal(Record):
     """`[data]`: what to train on."""
 
     train: tuple[str, ...] = ()
-    """Files to train on."""
+    """What to train on: files, folders, or data sets on the Hub (`org/name`, `org/name@revision`)."""
+    weights: tuple[float, ...] = ()
+    """One for each entry of `train`: the proportion in which their rows are mixed. Empty takes all rows as they are."""
     generator: str = ""
     """A script that writes training rows: `SCRIPT --part train --rows N --seed S` prints JSONL."""
+    teacher: str = ""
+    """A language model (LiteLLM name) that writes training rows where there is no generator; empty takes the data
+    engineer's own, if it has one."""
+    topics: tuple[str, ...] = ()
+    """What the rows should be about; one that hardly any row is about is a reason to write some."""
     synthesise: Literal["if_needed", "never", "always"] = "if_needed"
-    """Whether the generator runs: where there are no files, never, or beside them."""
+    """Whether rows are written beside those of `train`: where these are missing, too few, unfit or leave topics out;
+    never; or always."""
+
+    @model_validator(mode="after")
+    def _every_entry_has_a_weight(self) -> Self:
+        if self.weights and len(self.weights) != len(self.train):
+            raise ValueError(
+                f"there are {len(self.weights)} weights for {len(self.train)} entries of train; give one for each"
+            )
+        if any(not 0 < weight < float("inf") for weight in self.weights):
+            raise ValueError("`weights` are numbers above 0; leave what should not be trained on out of `train`")
+        return self
 
 
 class Limits(Record):
@@ -84,8 +102,10 @@ class Output(Record):
 
     push_to: str = ""
     """Hub repository for the model; empty keeps it in the run's folder."""
+    data_to: str = ""
+    """Hub data set, or a folder, that the training data are published to; empty keeps them in the run's folder."""
     private: bool = True
-    """Whether that repository is private."""
+    """Whether these repositories are private."""
     save: tuple[Literal["adapter", "merged"], ...] = ("adapter", "merged")
     """What is handed over of a model that was trained with an adapter."""
 
@@ -94,7 +114,9 @@ class Rules(Record):
     """`[rules]`: what is allowed."""
 
     hosted_teacher: bool = True
-    """Whether a hosted language model may write training data."""
+    """Whether a hosted language model may write training data: one that does not run on this machine or network."""
+    contaminated: Literal["drop", "stop"] = "drop"
+    """What becomes of training rows that contain items of a benchmark: they are left out, or they stop the run."""
 
 
 class RunOptions(Record):
@@ -106,6 +128,8 @@ class RunOptions(Record):
     """Which jobs a person is asked about: all, those that cost money or leave this machine, or none."""
     parallel: int = Field(default=1, ge=1, le=64)
     """Experiments that are planned, approved and in flight together, after the first one has worked."""
+    sandbox: Literal["auto", "none"] = "auto"
+    """What generated code and generators run in: a sandbox, or nothing where a person allows that by name."""
     seed: int = Field(default=0, ge=0)
     """Of data, training and evaluation."""
     report_to: tuple[str, ...] = ("trackio",)
@@ -160,6 +184,10 @@ class Goal(Record):
         if sum(entry.primary for entry in self.benchmark) > 1:
             raise ValueError("only one benchmark can be primary")
         return self
+
+    def mind(self, role: str, home: str = "playbook") -> str:
+        """What the brain of a role is called: the goal's for it, else the goal's for all, else the home's."""
+        return self.brain.get(role, self.brain.get("default", home))
 
     @property
     def primary(self) -> BenchmarkGoal:
@@ -227,10 +255,11 @@ def _known_keys(loc: tuple[str, ...]) -> list[str]:
 def _with_absolute_paths(goal: Goal, folder: Path) -> Goal:
     def absolute(value: str) -> str:
         """Files as absolute paths; what names no file on disk and does not look like one (a Hub id) stays."""
-        if not value:
+        if not value or value.startswith("hf://"):
             return value
         path = folder / Path(value).expanduser()
-        looks_local = value.startswith(("~", "/", "./", "../")) or path.exists() or bool(Path(value).suffix)
+        ending = Path(value).suffix[1:].isalpha()  # `rows.jsonl`, but not `org/set-v2.5`
+        looks_local = value.startswith(("~", "/", "./", "../")) or path.exists() or ending
         return str(path.resolve()) if looks_local else value
 
     def file(value: str) -> str:
@@ -239,6 +268,9 @@ def _with_absolute_paths(goal: Goal, folder: Path) -> Goal:
     model = goal.base_model
     if model.startswith(("~", "/", "./", "../")) or (model and (folder / model).is_dir()):
         model = file(model)
+    published = goal.output.data_to
+    if published.startswith(("~", "/", "./", "../")):
+        published = file(published)
     return goal.model_copy(
         update={
             "text": redact(goal.text),
@@ -250,5 +282,6 @@ def _with_absolute_paths(goal: Goal, folder: Path) -> Goal:
                 }
             ),
             "benchmark": tuple(entry.model_copy(update={"path": file(entry.path)}) for entry in goal.benchmark),
+            "output": goal.output.model_copy(update={"data_to": published}),
         }
     )

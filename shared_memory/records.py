@@ -91,6 +91,47 @@ class Step(Record):
     note: str = ""
 
 
+class ContaminatedRow(Record):
+    """A row in which a benchmark item was found, without the words of either."""
+
+    row: str
+    item: str
+    rule: str
+    score: float
+
+
+class BenchmarkContamination(Record):
+    """What was found of one benchmark."""
+
+    items: int
+    items_found: int
+    rows_flagged: int
+    rules: dict[str, int] = Field(default_factory=dict)
+    """Rule → rows in which it found an item."""
+    examples: tuple[ContaminatedRow, ...] = ()
+    """The first of them."""
+
+
+class ContaminationEvidence(Record):
+    """A search of rows for benchmark items: what looked, for what, and what it found."""
+
+    detector: str
+    """Name and version; another version may find something else in the same rows."""
+    rules: tuple[str, ...]
+    embeddings: str = ""
+    """What compared words where paraphrases were looked for; empty where they were not."""
+    items_digest: str
+    """sha256 over everything that the items say."""
+    rows_checked: int
+    rows_flagged: int
+    benchmarks: dict[str, BenchmarkContamination] = Field(default_factory=dict)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Benchmark → share of its items that were found."""
+        return {name: entry.items_found / entry.items for name, entry in self.benchmarks.items()}
+
+
 class DatasetRecord(Record):
     """Training data as it was used."""
 
@@ -98,17 +139,22 @@ class DatasetRecord(Record):
     source: str
     """What it was made from: file names, Hub ids or the generator."""
     revision: str = ""
+    """The Hub's commit of a data set from there; of files, a digest of all of them."""
     path: str
-    """JSONL of `{"prompt": [...], "completion": [...]}`; for DPO of `prompt`, `chosen` and `rejected`."""
+    """JSONL as TRL takes it. sft: `prompt` and `completion`, or `text`; dpo, reward: `prompt`, `chosen` and `rejected`;
+    kto: `prompt`, `completion` and `label`; grpo: `prompt` and `answer`; prompts and replies are lists of messages."""
     digest: str
     """sha256 of the file at `path`."""
-    method: Literal["sft", "dpo"] = "sft"
+    method: Literal["sft", "dpo", "grpo", "kto", "reward"] = "sft"
     """What its rows are laid out for."""
     rows: int
     steps: tuple[Step, ...] = ()
     licence: str = ""
+    """As the cards of its sources have it, several joined with `, `; empty where they say nothing."""
     contamination: dict[str, float] = Field(default_factory=dict)
     """Benchmark name → share of its items found in the rows before they were removed."""
+    evidence: ContaminationEvidence | None = None
+    """What was searched for benchmark items, how, and what was found; None in records older than this."""
     findings: tuple[str, ...] = ()
     """What the audit had to say, one line each."""
 
@@ -120,6 +166,7 @@ class Purpose(StrEnum):
     TRAINING = "training"
     EVALUATION = "evaluation"
     MERGE = "merge"
+    PUBLICATION = "publication"
 
 
 class Estimate(Record):
@@ -153,12 +200,17 @@ class JobSpec(Record):
     """Becomes config.json in the job folder."""
     benchmark: str = ""
     """Of an evaluation: the benchmark that it scores."""
-    runner: Literal["local"] = "local"
+    runner: Literal["local", "teacher", "publisher"] = "local"
+    """Where it runs; `teacher` is a language model that writes rows and answers this process, which is the `publisher`
+    of data sets itself."""
     flavor: str = "cpu"
     timeout_seconds: int = Field(gt=0)
     estimate: Estimate
     secrets: tuple[str, ...] = ()
     """Names of environment variables that the job may read; never their values."""
+    sandbox: Literal["", "auto", "none"] = ""
+    """How code is kept apart that is not our own: `auto` in a sandbox, and refused where there is none; `none` not at
+    all, because the goal says so. Empty for our own scripts."""
 
     @property
     def digest(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from agents import prompting
 from agents.brain import Brief, Move, Proposal
 from agents.data_engineer import playbook
-from agents.data_engineer.proposal import DataProposal
+from agents.data_engineer.proposal import DataProposal, Generate
 from agents.llm import LanguageModel
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -19,7 +19,16 @@ MOST_ROWS = 10
 
 def propose(brief: Brief, model: LanguageModel) -> Proposal:
     """The model's proposal. Raises BadInput where the goal leaves nothing to train on, as the playbook does."""
-    return prompting.propose(brief, model, PROPOSALS[brief.move], PROMPTS, fault, rules=playbook.propose(brief).plain())
+    if brief.move is Move.PUBLISH:  # the goal says all there is to say
+        return playbook.publish(brief)
+    known = {
+        "audit": brief.audit.plain() if brief.audit else None,
+        "teacher": brief.teacher,
+        "choices": brief.choices,
+        "writes": playbook.decide(brief).plain(),
+        "rules": playbook.propose_data(brief).plain(),
+    }
+    return prompting.propose(brief, model, PROPOSALS[brief.move], PROMPTS, fault, **known)
 
 
 def fault(proposal: DataProposal, brief: Brief) -> str:
@@ -27,17 +36,11 @@ def fault(proposal: DataProposal, brief: Brief) -> str:
 
     Where rows come from is the goal's to say: a model chooses among its files, and runs no script but its generator.
     """
-    rules = playbook.propose(brief)
+    rules = playbook.propose_data(brief)
     if proposal.method != rules.method:
         return f"`method` must be {rules.method!r}, which the recipes train with"
     if rules.generate is not None:
-        if proposal.generate is None:
-            return f"rows must be generated first: set `generate`, with script {rules.generate.script!r}"
-        if (proposal.generate.script, proposal.generate.seed) != (rules.generate.script, rules.generate.seed):
-            return f"`generate` must name script {rules.generate.script!r} and seed {rules.generate.seed}"
-        if proposal.generate.rows > MOST_ROWS * rules.generate.rows:
-            return f"`generate.rows` may be {MOST_ROWS * rules.generate.rows} at most"
-        return ""
+        return _fault_of_writing(proposal.generate, rules.generate, brief)
     if proposal.generate is not None:
         return "there is nothing to generate: name files in `sources`"
     foreign = [source for source in proposal.sources if source not in rules.sources]
@@ -48,3 +51,23 @@ def fault(proposal: DataProposal, brief: Brief) -> str:
         return f"`sources` must begin with the goal's files, all and in their order: {list(files)}"
     missing = [source for source in brief.generated if source not in proposal.sources]
     return f"`sources` leaves out the generated rows, {missing[0]!r}" if missing else ""
+
+
+def _fault_of_writing(writing: Generate | None, rules: Generate, brief: Brief) -> str:
+    """How many rows are written, and what checks them, is the model's to choose; whether, by whom and from which seed
+    the rules say."""
+    if writing is None:
+        return f"rows must be generated first: set `generate`, with {_writer(rules)}"
+    if (writing.script, writing.teacher, writing.seed) != (rules.script, rules.teacher, rules.seed):
+        return f"`generate` must name {_writer(rules)} and seed {rules.seed}"
+    if writing.rows > MOST_ROWS * rules.rows:
+        return f"`generate.rows` may be {MOST_ROWS * rules.rows} at most"
+    if writing.verify != "computed" and not brief.teacher:
+        return f"`generate.verify` is {writing.verify!r}, and there is no model that may check rows; set 'computed'"
+    if writing.teacher and writing.verify == "computed":
+        return f"`generate.verify` must be {rules.verify!r}: few rows of a teacher show a calculation"
+    return ""
+
+
+def _writer(rules: Generate) -> str:
+    return f"script {rules.script!r}" if rules.script else f"teacher {rules.teacher!r}"

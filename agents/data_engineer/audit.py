@@ -1,62 +1,52 @@
-"""What is wrong with training rows before anything is done to them, and with their letters afterwards."""
+"""What is wrong with training data before anything is done to them, and with their letters afterwards.
+
+`audit_sources` is `postgrad audit`: it streams all rows of all sources past the checks. `audit` looks at rows that are
+in memory already.
+"""
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
-from agents.data_engineer.dedup import drop_near_duplicates
-from agents.data_engineer.filters import (
-    asked,
-    drop_exact_duplicates,
-    identity,
-    is_ambiguous,
-    is_empty,
-    is_identical_pair,
-)
-from agents.data_engineer.formats import Row, Table, read_tables, trains
-from agents.data_engineer.proposal import NEAR_DUPLICATES
-from agents.data_engineer.words import words
+from agents.data_engineer.checks.card import Card
+from agents.data_engineer.checks.chat import Chat
+from agents.data_engineer.checks.check import AuditBatch, Check, Whole, union
+from agents.data_engineer.checks.choices import Choices, crowded
+from agents.data_engineer.checks.cleaned import require_new, write_cleaned
+from agents.data_engineer.checks.duplicates import Contradictions, Duplicates
+from agents.data_engineer.checks.findings import SEVERITIES, AuditFinding, Verdict
+from agents.data_engineer.checks.languages import Languages
+from agents.data_engineer.checks.lengths import TokenLengths, Words, described, histogram
+from agents.data_engineer.checks.model_text import ModelText
+from agents.data_engineer.checks.preferences import Labels, Preferences
+from agents.data_engineer.checks.privacy import Privacy
+from agents.data_engineer.checks.reading import Blanks, Reading, Schema
+from agents.data_engineer.checks.replies import Boilerplate, Refusals
+from agents.data_engineer.checks.stream import OnProgress, Progress, Stream
+from agents.data_engineer.checks.text import Characters
+from agents.data_engineer.checks.verdict import MINIMUM_ROWS, that_matter, too_few, verdict_of
+from agents.data_engineer.contamination.benchmark_texts import BenchmarkText
+from agents.data_engineer.formats.methods import METHODS, Method, Trainable
+from agents.data_engineer.formats.rows import Row
+from agents.data_engineer.reading.sources import Source, resolve
 from shared_memory.errors import BadInput
 from shared_memory.records import Record
 
-MINIMUM_ROWS = 8
-"""Rows without which nothing is trained: fewer are a mistake, not a data set."""
-CROWDED = 1.5
-"""A letter that holds this many times its even share teaches the letter instead of the answer."""
+if TYPE_CHECKING:
+    from agents.data_engineer.checks.contamination import Contamination
 
-
-EXAMPLES = 3
-"""Rows that a finding shows."""
-SHOWN = 80
-"""Characters of a row that an example shows."""
-
-Kind = Literal["empty", "ambiguous", "identical_pairs", "exact_duplicates", "contradictions", "letters", "too_few"]
-
-
-class AuditFinding(Record):
-    """One kind of fault."""
-
-    kind: Kind
-    severity: Literal["error", "warning", "info"]
-    count: int
-    """Rows that have it."""
-    advice: str
-    examples: tuple[str, ...] = ()
-    """Ids of the first rows that have it."""
-
-    @property
-    def line(self) -> str:
-        return f"{self.severity}: {self.kind.replace('_', ' ')}, {self.count} rows; {self.advice}"
+__all__ = ["MINIMUM_ROWS", "Audit", "AuditFinding", "Progress", "audit", "audit_letters", "audit_sources"]
 
 
 class Tokens(Record):
     """How long the rows are."""
 
-    tokenizer: Literal["words"] = "words"
+    tokenizer: str = "words"
     """Words and numbers, as `words.words` counts them."""
     p50: int
     p95: int
@@ -70,117 +60,189 @@ class Audit(Record):
     rows: int
     tokens: Tokens
     findings: tuple[AuditFinding, ...]
-    verdict: Literal["fit", "fixable", "unfit"]
-    """`fixable`: the data engineer's own steps mend it."""
+    verdict: Verdict
+    """See `checks.verdict`."""
 
 
 def audit(rows: Sequence[Row]) -> Audit:
-    """Looks at all rows: blank parts, doubled choices, duplicates, contradictions, length in words."""
-    first: dict[Hashable, Row] = {}
-    repeated = []
-    for row in _usable(rows):
-        if (key := identity(row)) in first:
-            repeated.append(row)
-        first.setdefault(key, row)
-    distinct = list(first.values())
-    answers = Counter(asked(row) for row in distinct if row.choices)
-    too_few = len(distinct) < MINIMUM_ROWS
-    findings = _found(
-        _finding("empty", "warning", filter(is_empty, rows), "rows without question or answer are left out"),
-        _finding("ambiguous", "warning", filter(is_ambiguous, rows), "rows that offer a choice twice are left out"),
-        _finding(
-            "identical_pairs", "warning", (row for row in rows if is_identical_pair(row) and not is_empty(row)),
-            "pairs whose chosen and rejected replies are the same are left out",
-        ),
-        _finding("exact_duplicates", "warning", repeated, "the first of each is kept"),
-        _finding(
-            "contradictions", "warning", (row for row in distinct if row.choices and answers[asked(row)] > 1),
-            "these questions come with several answers or explanations: see whether one of them is wrong",
-        ),
-        _finding("too_few", "error", distinct if too_few else (), f"at least {MINIMUM_ROWS} different rows are needed"),
-    )  # fmt: skip
+    """Looks at all rows: blank parts, doubled choices, identical pairs, exact duplicates, contradictions, length."""
+    checks: tuple[Check, ...] = (Blanks(), Choices(), Preferences(), Duplicates(near=False), Contradictions())
+    size = len(rows)
+    batch = AuditBatch("rows", False, 0, range(1, size + 1), (), rows, range(size))
+    for check in checks:
+        check.see(batch)
+    whole = Whole(size, lambda ordinals: tuple(batch.example(at) for at in ordinals))
+    kinds = ("empty", "ambiguous", "identical_pairs", "exact_duplicates", "contradictions")
+    found = [finding for check in checks for finding in check.findings(whole) if finding.kind in kinds]
+    left = size - len(union(part for check in checks for part in check.dropped()))
+    found += too_few(left)
     return Audit(
-        rows=len(rows),
-        tokens=_tokens(rows),
-        findings=findings,
-        verdict="unfit" if too_few else "fixable" if findings else "fit",
+        rows=size,
+        tokens=Tokens.model_validate(described(batch.tokens.lengths, "words")),
+        findings=tuple(found),
+        verdict=verdict_of(found, size, left)[0],
     )
 
 
-def audit_sources(sources: Sequence[str]) -> dict[str, Any]:
-    """What `postgrad audit` says of data files, as JSON; scripts rely on its keys.
+def audit_letters(rows: Sequence[Row]) -> list[AuditFinding]:
+    """A letter that holds far more right answers than its share. For rows in the order in which they are trained on."""
+    letters = Counter((len(row.choices), row.answer) for row in rows if row.choices and row.answer)
+    return [finding for finding in crowded(letters, len(rows)) if finding.severity == "warning"]
 
-    Raises BadInput where a source cannot be read, see `read_tables`, or where there is none.
+
+def audit_sources(
+    sources: Sequence[str],
+    *,
+    model: str = "",
+    revision: str = "",
+    max_length: int | None = None,
+    method: str = "",
+    benchmarks: Sequence[BenchmarkText] = (),
+    exact: bool = False,
+    split: str = "",
+    clean: Path | None = None,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """What `postgrad audit` says of files, folders or Hub data sets, as JSON; scripts rely on its keys.
+
+    `model` (a folder or Hub id, at `revision`) counts tokens and renders its chat template, else words are counted;
+    `max_length` says what would be cut; `method` asks for one way of training; `benchmarks` are looked for in the rows;
+    `exact` tokenises all rows however many; `split` picks one; `clean` is a new file for what is left when the faults
+    that can be mended are. Raises BadInput where a source cannot be read, or an option cannot be used.
     """
     started = time.perf_counter()
-    if not sources:
-        raise BadInput("there is nothing to audit; name a data file")
-    tables = read_tables(sources)
-    rows = [row for table in tables for row in table.rows]
-    report = audit(rows)
-    distinct, exact = drop_exact_duplicates(_usable(rows))
-    _, near = drop_near_duplicates(distinct, NEAR_DUPLICATES)
-    shown = {row.id: _shown(table, row) for table in tables for row in table.rows}
-    return {
-        "rows": len(rows),
-        "columns": list({column: None for table in tables for column in table.columns}),
-        "format": ", ".join({table.layout.format: None for table in tables}),
-        "methods": list(trains(rows)),
-        "tokens": report.tokens.plain(),
-        "duplicates": {"exact": exact.rows_in - exact.rows_out, "near": near.rows_in - near.rows_out},
-        "contamination": [],
-        "findings": [
-            finding.plain() | {"examples": [shown[row] for row in finding.examples]} for finding in report.findings
-        ],
-        "verdict": report.verdict,
-        "seconds": round(time.perf_counter() - started, 3),
-    }
+    stream = Stream(_chosen(sources, split), on_progress)
+    if method and method not in METHODS:
+        raise BadInput(f"`{method}` is no method; give one of {', '.join(METHODS)}")
+    if max_length is not None and max_length < 1:
+        raise BadInput(f"a max_length of {max_length} holds nothing; give a number of tokens")
+    if clean is not None:
+        require_new(clean)
+    lengths: Words | TokenLengths = (
+        TokenLengths(ModelText(model, revision), max_length, exact=exact, seed=seed) if model else Words(max_length)
+    )
+    checks = _Checks(lengths, Languages(seed), Card(stream.sources), _contamination(benchmarks))
+    for batch in stream.batches():
+        checks.see(batch)
+    return checks.report(stream, method, clean) | {"seconds": round(time.perf_counter() - started, 3)}
 
 
-def _shown(table: Table, row: Row) -> str:
-    """`rows.jsonl, row 17: What is the net force …`."""
-    text = " ".join(row.text.split())
-    return f"{table.path.name}, row {row.id.partition(':')[2]}: {text[:SHOWN]}{'…' if len(text) > SHOWN else ''}"
+def _contamination(benchmarks: Sequence[BenchmarkText]) -> Contamination | None:
+    """Imported where there is something to look for: what compares paraphrases is large."""
+    if not benchmarks:
+        return None
+    from agents.data_engineer.checks.contamination import Contamination
+
+    return Contamination(benchmarks)
 
 
-def _usable(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if not (is_empty(row) or is_ambiguous(row) or is_identical_pair(row))]
+def _chosen(names: Sequence[str], split: str) -> list[Source]:
+    """The sources, of one split where it is given. Raises BadInput where there is none."""
+    if not names:
+        raise BadInput("there is nothing to audit; name a data file, a folder or a Hub data set")
+    sources = resolve(names)
+    chosen = [source for source in sources if not split or source.split == split]
+    if not chosen:
+        there = ", ".join(sorted({source.split or "one without a name" for source in sources}))
+        raise BadInput(f"there is no split `{split}`; there is {there}")
+    return chosen
 
 
-def _tokens(rows: Sequence[Row]) -> Tokens:
-    """Percentiles by nearest rank."""
-    lengths = sorted(len(words(row.text)) for row in rows) or [0]
-    p50, p95 = (lengths[math.ceil(share * len(lengths)) - 1] for share in (0.5, 0.95))
-    return Tokens(p50=p50, p95=p95, max=lengths[-1], total=sum(lengths))
+@dataclass
+class _Checks:
+    """All checks of an audit, and what they say together."""
 
+    lengths: Words | TokenLengths
+    languages: Languages
+    card: Card
+    contamination: Contamination | None
+    reading: Reading = field(default_factory=Reading)
+    schema: Schema = field(default_factory=Schema)
+    blanks: Blanks = field(default_factory=Blanks)
+    chat: Chat = field(default_factory=Chat)
+    preferences: Preferences = field(default_factory=Preferences)
+    labels: Labels = field(default_factory=Labels)
+    choices: Choices = field(default_factory=Choices)
+    contradictions: Contradictions = field(default_factory=Contradictions)
+    duplicates: Duplicates = field(default_factory=Duplicates)
+    trainable: Trainable = field(default_factory=Trainable)
 
-def audit_letters(rows: Sequence[Row]) -> list[AuditFinding]:
-    """Letters that hold far more right answers than their share. For rows in the order in which they are trained on."""
-    multiple_choice = [row for row in rows if row.choices]
-    if len(multiple_choice) < MINIMUM_ROWS:
-        return []
-    even = sum(1 / len(row.choices or ()) for row in multiple_choice)
-    counts = Counter(row.answer for row in multiple_choice)
-    return list(
-        _found(
-            *(
-                _finding(
-                    "letters", "warning", (row for row in multiple_choice if row.answer == letter),
-                    f"{letter} is right in {count} rows, {even:.0f} would be even; balance them",
-                )
-                for letter, count in sorted(counts.items(), key=str)
-                if count > CROWDED * even + 1
+    def __post_init__(self) -> None:
+        some = (
+            self.reading, self.schema, self.blanks, self.chat, self.preferences, self.labels, self.choices,
+            self.contradictions, self.duplicates, Characters(), Privacy(), Refusals(), Boilerplate(), self.lengths,
+            self.languages, self.card, self.contamination,
+        )  # fmt: skip
+        self._all: list[Check] = [check for check in some if check is not None]
+
+    def see(self, batch: AuditBatch) -> None:
+        for check in self._all:
+            check.see(batch)
+        self.trainable.see(batch.rows)
+
+    def report(self, stream: Stream, method: str, clean: Path | None) -> dict[str, Any]:
+        """The audit without the seconds that it took."""
+        for source, error in stream.failed:
+            self.reading.give_up(source.name, str(error))
+        stream.announce("comparing rows")
+        whole = Whole(stream.rows, stream.lookup)
+        found = [finding for check in self._all for finding in check.findings(whole)]
+        dropped = union(part for check in self._all for part in check.dropped())
+        lost = stream.rows - self.schema.records
+        left = self.schema.records - len(dropped)
+        found += [*too_few(left), *self._method(method)]
+        found = sorted(that_matter(found, method), key=lambda entry: (SEVERITIES.index(entry.severity), -entry.count))
+        verdict, reason = verdict_of(found, stream.rows, left)
+        report = {
+            "rows": stream.rows,
+            "columns": list(self.schema.columns),
+            "format": ", ".join(stream.formats),
+            "methods": list(self.trainable.methods),
+            "not_trainable": {name: why for name in METHODS if (why := self.trainable.why_not(name))},
+            "splits": dict(stream.splits),
+            "schema": self.schema.columns,
+            "licence": ", ".join(sorted({source.licence for source in stream.sources if source.licence})),
+            "tokens": self.lengths.summary(),
+            "duplicates": self.duplicates.counts,
+            "contamination": self.contamination.benchmarks if self.contamination else [],
+            "histograms": self._histograms(),
+            "sampled": self._sampled(),
+            "findings": [finding.plain() for finding in found],
+            "fixes": [{"kind": f.kind, "rows": f.count, "fix": f.fix} for f in found if f.fix],
+            "left": {"rows": left, "unreadable": lost, "left_out": len(dropped)},
+            "verdict": verdict,
+            "reason": reason,
+        }
+        if clean is not None:
+            stream.announce(f"writing {clean.name}")
+            mended = union(part for check in self._all for part in check.mended())
+            report["cleaned"] = write_cleaned(clean, stream.sources, dropped, mended)
+        return report
+
+    def _histograms(self) -> dict[str, Any]:
+        letters: Counter[str] = Counter()
+        for (_, letter), count in self.choices.letters.items():
+            letters[letter] += count
+        return {
+            "lengths": histogram(self.lengths.lengths),
+            "turns": {str(turns): count for turns, count in sorted(self.chat.turns.items())[:20]},
+            "letters": dict(sorted(letters.items())),
+            "labels": self.labels.histogram,
+            "languages": self.languages.shares,
+        }
+
+    def _sampled(self) -> dict[str, Any]:
+        languages = {"n": len(self.languages.told), "of": self.languages.long_enough, "seed": self.languages.seed}
+        return {"languages": languages, "tokens": self.lengths.summary().get("sample")}
+
+    def _method(self, method: str) -> Iterator[AuditFinding]:
+        """That the method that was asked for cannot be trained."""
+        if method not in get_args(Method):
+            return
+        wanted: Method = next(name for name in METHODS if name == method)
+        if why := self.trainable.why_not(wanted):
+            able = ", ".join(self.trainable.methods) or "none"
+            yield AuditFinding(
+                kind="cannot_train", severity="error", count=0, advice=f"{method}: {why}; they can train: {able}"
             )
-        )
-    )  # fmt: skip
-
-
-def _finding(
-    kind: Kind, severity: Literal["error", "warning", "info"], rows: Iterable[Row], advice: str
-) -> AuditFinding:
-    ids = tuple(row.id for row in rows)
-    return AuditFinding(kind=kind, severity=severity, count=len(ids), advice=advice, examples=ids[:EXAMPLES])
-
-
-def _found(*findings: AuditFinding) -> tuple[AuditFinding, ...]:
-    return tuple(finding for finding in findings if finding.count)

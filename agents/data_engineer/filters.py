@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
-from agents.data_engineer.formats import Message, Row
+from agents.data_engineer.formats.rows import Message, Row
 from shared_memory.records import Step
 
 Filtered = tuple[list[Row], Step]
@@ -34,8 +34,10 @@ def is_empty(row: Row) -> bool:
     """Whether there is nothing to ask, nothing to answer, or a blank choice."""
     if row.choices is not None:
         return not row.question.strip() or not all(choice.strip() for choice in row.choices)
+    if row.passage.strip():
+        return False
     parts = [row.prompt, row.completion, *([row.rejected] if row.rejected else ())]
-    return not all(any(message.content.strip() for message in part) for part in parts)
+    return not all(any(message.says.strip() for message in part) for part in parts)
 
 
 def drop_identical_pairs(rows: Sequence[Row]) -> Filtered:
@@ -68,22 +70,24 @@ def drop_exact_duplicates(rows: Sequence[Row]) -> Filtered:
 
 
 def identity(row: Row) -> Hashable:
-    """Equal for rows that teach the same: same prompt, same reply, same rejected reply."""
+    """Equal for rows that teach the same: same prompt, same reply, same rejected reply, same label."""
     if row.choices is not None and row.answer is not None:
         right = row.choices[letter_index(row.answer)]
         return (asked(row), normalised(right), normalised(row.explanation))
-    return (asked(row), _said(row.completion), _said(row.rejected))
+    return (asked(row), _said(row.completion), _said(row.rejected), row.label)
 
 
 def asked(row: Row) -> Hashable:
     """Equal for rows that ask the same."""
     if row.choices is not None:
         return (normalised(row.question), tuple(sorted(normalised(choice) for choice in row.choices)))
-    return _said(row.prompt)
+    if row.passage:
+        return ("passage", normalised(row.passage))
+    return (_said(row.prompt), row.tools) if row.tools else _said(row.prompt)
 
 
 def _said(messages: Sequence[Message]) -> Hashable:
-    return tuple((message.role, normalised(message.content)) for message in messages)
+    return tuple((message.role, normalised(message.content), message.tool_calls) for message in messages)
 
 
 def normalised(text: str) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from agents.data_engineer.dedup import near_duplicate_clusters
-from agents.data_engineer.files import digest_of
-from agents.data_engineer.formats import Row, Table
+from agents.data_engineer.duplicates.dedup import near_duplicate_clusters
+from agents.data_engineer.formats.tables import Row, Table
+from agents.data_engineer.reading.files import digest_of
+from agents.data_engineer.reading.sources import to_train_on
 from shared_memory.errors import BadInput
 from shared_memory.records import Record, Step
 
@@ -27,9 +28,9 @@ class HeldOut(Record):
     """Each file that rows were held out of → its sha256 then."""
 
 
-def digests(files: Iterable[str]) -> dict[str, str]:
-    """File → sha256. Raises BadInput where one cannot be read."""
-    return {file: digest_of(Path(file)) for file in files}
+def digests(names: Iterable[str]) -> dict[str, str]:
+    """File → sha256, for all files behind what is named (see `sources`). Raises BadInput where one cannot be read."""
+    return {str(source.path): digest_of(source.path) for source in to_train_on(list(names))}
 
 
 def require_unchanged(held_out: HeldOut) -> None:
@@ -46,7 +47,8 @@ def drop_held_out(tables: Sequence[Table], held_out: HeldOut) -> tuple[list[Row]
 
     Found again is a held-out row where a row of another file shares its cluster (see `near_duplicate_clusters`): its
     question whatever is answered, its text, or nearly so. The files that rows were held out of need no second look:
-    their clusters were held out whole. Raises BadInput where a held-out row is not there.
+    their clusters were held out whole. Raises BadInput where a held-out row is not there, or goes by another id because
+    a file came or went beside those that rows were held out of.
     """
     rows = [row for table in tables for row in table.rows]
     held = [row for row in rows if row.id in held_out.rows]
@@ -56,6 +58,8 @@ def drop_held_out(tables: Sequence[Table], held_out: HeldOut) -> tuple[list[Row]
             "more: the files have changed; start a new run"
         )
     looked_at = {Path(file) for file in held_out.files}
+    if {table.path for table in tables[: len(looked_at)]} != looked_at:
+        raise BadInput("other files stand before those that rows were held out of; restore them, or start a new run")
     others = [row for table in tables if table.path not in looked_at for row in table.rows]
     compared = [*held, *(row for row in others if row.id not in held_out.rows)]
     clusters = near_duplicate_clusters(compared)

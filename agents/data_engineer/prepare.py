@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from agents.data_engineer.audit import MINIMUM_ROWS, audit, audit_letters
-from agents.data_engineer.decontaminate import BenchmarkText, decontaminate
-from agents.data_engineer.dedup import drop_near_duplicates
-from agents.data_engineer.files import digest_of
+from agents.data_engineer.cleaning import ALWAYS_UNWANTED, UNWANTED, Unwanted, repair_text
+from agents.data_engineer.contamination.decontaminate import BenchmarkText, screen, step_of
+from agents.data_engineer.duplicates.dedup import drop_near_duplicates
 from agents.data_engineer.filters import (
     balance_letters,
     drop_ambiguous,
@@ -20,12 +20,25 @@ from agents.data_engineer.filters import (
     drop_identical_pairs,
     keep_at_most,
 )
-from agents.data_engineer.formats import Message, Row, Table, read_rows, read_tables, trains
+from agents.data_engineer.formats.layouts import as_trained, line
+from agents.data_engineer.formats.methods import Method, Trainable
+from agents.data_engineer.formats.rendering import render as render
+from agents.data_engineer.formats.tables import TOLERATED, Row, Table, read_rows, read_tables
 from agents.data_engineer.held_out import HeldOut, drop_held_out, require_unchanged
+from agents.data_engineer.mixture import mix
 from agents.data_engineer.proposal import DataProposal, Generate
-from agents.multiple_choice import LETTERS, render_multiple_choice
+from agents.data_engineer.reading.files import digest_of
 from shared_memory.errors import BadInput, Unavailable
-from shared_memory.records import DatasetRecord, Estimate, Job, JobSpec, Purpose, Step, canonical_digest
+from shared_memory.records import (
+    ContaminationEvidence,
+    DatasetRecord,
+    Estimate,
+    Job,
+    JobSpec,
+    Purpose,
+    Step,
+    canonical_digest,
+)
 from shared_memory.run_paths import RunPaths, write_atomically
 
 GENERATED = Path("out") / "data.jsonl"
@@ -35,8 +48,10 @@ ROWS_PER_HOUR = 360_000
 START_HOURS = 5 / 3600
 
 
-def generation_job(generate: Generate, *, paths: RunPaths, timeout_seconds: int) -> JobSpec:
-    """The job that writes the rows; its script is kept in the run's file store.
+def generation_job(
+    generate: Generate, *, paths: RunPaths, timeout_seconds: int, sandbox: Literal["auto", "none"] = "auto"
+) -> JobSpec:
+    """The job that writes the rows, in a sandbox as the goal says; its script is kept in the run's file store.
 
     Raises BadInput where there is no such script.
     """
@@ -63,6 +78,7 @@ def generation_job(generate: Generate, *, paths: RunPaths, timeout_seconds: int)
         files={script.name: digest},
         config={"part": "train", "rows": generate.rows, "seed": generate.seed},
         timeout_seconds=timeout_seconds,
+        sandbox=sandbox,
         estimate=Estimate(
             hours=hours, usd_micro=0, memory_gib=0.2, basis="a script that computes 100 rows a second, on this machine"
         ),
@@ -95,23 +111,53 @@ def prepare(
     seed: int,
     dataset_id: str = "d1",
     held_out: HeldOut | None = None,
+    on_contamination: Literal["drop", "stop"] = "drop",
+    unwanted: Collection[Unwanted] = ALWAYS_UNWANTED,
+    weights: Mapping[str, float] | None = None,
 ) -> DatasetRecord:
     """Make the data set that the proposal asks for, as a file in `folder` that is named by its content.
 
-    The rows that are held out, and all that resemble them, go before anything else is looked at. The same files,
-    benchmarks and seed give the same bytes. Raises BadInput where a source cannot be used, where the rows cannot train
-    the proposal's method, where a file that rows were held out of has changed, or where fewer than MINIMUM_ROWS rows
-    are left, saying which step took how many.
+    The rows that are held out, and all that resemble them, go before anything else is looked at. Rows that contain an
+    item of a benchmark are left out, or stop the making; rows that hold something `unwanted` are left out. `weights`,
+    one for each of the proposal's sources, mix them in that proportion (see `mixture.mix`). The same files, benchmarks
+    and seed give the same bytes.
+
+    Raises BadInput where a source cannot be used, more than TOLERATED of a file's rows cannot be, the rows cannot train
+    the proposal's method, a file that rows were held out of has changed, contamination is to stop the making, or fewer
+    than MINIMUM_ROWS rows are left, saying which step took how many.
     """
     if held_out is not None:
         require_unchanged(held_out)
-    rows, steps, found_again = _rows_to_train_on(proposal, held_out)
+    if not proposal.sources:
+        raise BadInput("there are no rows to prepare yet; run the generator first")
+    tables = read_tables(proposal.sources, tolerated=TOLERATED)
+    rows, steps, found_again = _rows_to_train_on(tables, proposal.method, held_out)
     report = audit(rows)
-    kept, cleaning, contamination = _clean(rows, proposal, benchmarks, seed)
-    steps += cleaning
+    kept, cleaning, evidence = _clean(rows, proposal, benchmarks, unwanted, on_contamination)
+    kept, sampling = _sampled(kept, proposal, tables, weights, seed)
+    steps += [*cleaning, *sampling]
     if len(kept) < MINIMUM_ROWS:
         raise BadInput(_too_few(len(kept), steps))
-    content = b"".join(_line(render(row, place=proposal.place_choice)) for row in kept)
+    content = b"".join(line(render(row, place=proposal.place_choice), proposal.method) for row in kept)
+    path, digest = _written(content, folder)
+    return DatasetRecord(
+        id=dataset_id,
+        source=", ".join(proposal.sources),
+        revision=_revision(tables),
+        path=str(path),
+        digest=digest,
+        method=proposal.method,
+        rows=len(kept),
+        steps=tuple(steps),
+        licence=", ".join(dict.fromkeys(table.source.licence for table in tables if table.source.licence)),
+        contamination=found_again | evidence.shares,
+        evidence=evidence,
+        findings=tuple(finding.line for finding in (*report.findings, *audit_letters(kept))),
+    )
+
+
+def _written(content: bytes, folder: Path) -> tuple[Path, str]:
+    """Where the content is kept, and its sha256."""
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{digest[:16]}.jsonl"
     try:
@@ -119,45 +165,58 @@ def prepare(
         write_atomically(path, content)
     except OSError as error:
         raise Unavailable(f"{path} cannot be written ({error.strerror or error}); make room and resume") from error
-    return DatasetRecord(
-        id=dataset_id,
-        source=", ".join(proposal.sources),
-        revision=canonical_digest([digest_of(Path(source)) for source in proposal.sources]),
-        path=str(path),
-        digest=digest,
-        method=proposal.method,
-        rows=len(kept),
-        steps=tuple(steps),
-        contamination=found_again | contamination,
-        findings=tuple(finding.line for finding in (*report.findings, *audit_letters(kept))),
-    )
+    return path, digest
+
+
+def _revision(tables: Sequence[Table]) -> str:
+    """The Hub's commit of the one data set there is; else a digest of all files, after the commits of those it has."""
+    commits = dict.fromkeys(f"{table.source.origin}@{table.source.revision}" for table in tables if table.source.origin)
+    if len(commits) == 1 and all(table.source.origin for table in tables):
+        return tables[0].source.revision
+    return ", ".join([*commits, canonical_digest([digest_of(table.path) for table in tables])])
 
 
 def _rows_to_train_on(
-    proposal: DataProposal, held_out: HeldOut | None
+    tables: Sequence[Table], method: Method, held_out: HeldOut | None
 ) -> tuple[list[Row], list[Step], dict[str, float]]:
-    """What the held-out rows leave of all rows, as the method takes them: SFT imitates the chosen reply of a pair.
+    """What the held-out rows leave of all rows, as the method takes them.
 
     With the steps, and the share of the held-out rows that were found again.
     """
-    if not proposal.sources:
-        raise BadInput("there are no rows to prepare yet; run the generator first")
-    tables = read_tables(proposal.sources)
     rows = [row for table in tables for row in table.rows]
-    steps = [Step(name="convert", rows_in=len(rows), rows_out=len(rows), note=_conversion(tables))]
-    if proposal.method not in trains(rows):
-        lacking = sum(not row.rejected for row in rows)
-        raise BadInput(
-            f"{lacking} of {len(rows)} rows have no rejected reply, and {proposal.method} needs `prompt`, `chosen` and "
-            "`rejected`; bring such pairs, or use method = 'sft'"
-        )
+    steps = _reading(tables, len(rows))
+    trainable = Trainable().see(rows)
+    if why := trainable.why_not(method):
+        others = " or ".join(f"'{other}'" for other in trainable.methods)
+        raise BadInput(f"{why}; bring such rows, or use method = {others}" if others else f"{why}; bring such rows")
     found_again: dict[str, float] = {}
     if held_out is not None:
         rows, dropping, found_again = drop_held_out(tables, held_out)
         steps += dropping
-    if proposal.method == "sft":
-        rows = [replace(row, rejected=()) if row.rejected else row for row in rows]
+    passages = sum(bool(row.passage) for row in rows)
+    if 0 < passages < len(rows):
+        raise BadInput(
+            f"{passages} of {len(rows)} rows are passages of text and the others conversations, and one training "
+            "takes either; name files of one kind"
+        )
+    if method == "sft":
+        wanted = as_trained(rows, method)
+        if len(wanted) < len(rows):
+            steps.append(Step(name="drop_unwanted_replies", rows_in=len(rows), rows_out=len(wanted), note="by label"))
+        rows = wanted
     return rows, steps, found_again
+
+
+def _reading(tables: Sequence[Table], rows: int) -> list[Step]:
+    """The first steps: what could not be read or used, where that was anything, and which columns became what."""
+    left_out: Counter[str] = Counter()
+    for table in tables:
+        left_out.update(table.left_out)
+    reading = []
+    if total := left_out.total():
+        note = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in sorted(left_out.items()))
+        reading = [Step(name="drop_unusable", rows_in=rows + total, rows_out=rows, note=note)]
+    return [*reading, Step(name="convert", rows_in=rows, rows_out=rows, note=_conversion(tables))]
 
 
 def _conversion(tables: Sequence[Table]) -> str:
@@ -169,26 +228,64 @@ def _conversion(tables: Sequence[Table]) -> str:
 
 
 def _clean(
-    rows: Sequence[Row], proposal: DataProposal, benchmarks: Sequence[BenchmarkText], seed: int
-) -> tuple[list[Row], list[Step], dict[str, float]]:
-    """The rows that are trained on; letters are balanced last, so that no later step undoes it."""
+    rows: Sequence[Row],
+    proposal: DataProposal,
+    benchmarks: Sequence[BenchmarkText],
+    unwanted: Collection[Unwanted],
+    on_contamination: Literal["drop", "stop"],
+) -> tuple[list[Row], list[Step], ContaminationEvidence]:
+    """The rows that may be trained on."""
     steps: list[Step] = []
     kept: list[Row] = list(rows)
     pairs = (drop_identical_pairs,) if any(row.rejected for row in rows) else ()
-    for filtered in (drop_empty, drop_ambiguous, *pairs, drop_exact_duplicates):
+    left_out = [UNWANTED[name] for name in UNWANTED if name in unwanted]
+    for filtered in (repair_text, drop_empty, drop_ambiguous, *pairs, *left_out, drop_exact_duplicates):
         kept, step = filtered(kept)
         steps.append(step)
     kept, step = drop_near_duplicates(kept, proposal.near_duplicate_threshold)
     steps.append(step)
-    kept, step, contamination = decontaminate(kept, benchmarks)
-    steps.append(step)
-    if proposal.rows is not None:
+    kept, evidence = screen(kept, benchmarks)
+    if on_contamination == "stop" and evidence.rows_flagged:
+        raise BadInput(_contaminated(evidence))
+    return kept, [*steps, step_of(evidence)], evidence
+
+
+def _contaminated(evidence: ContaminationEvidence) -> str:
+    found = {name: entry for name, entry in evidence.benchmarks.items() if entry.rows_flagged}
+    rows = ", ".join(example.row for entry in found.values() for example in entry.examples[:3])
+    return (
+        f"{evidence.rows_flagged} of {evidence.rows_checked} rows contain items of {', '.join(found)}, the first "
+        f"{rows}; take them out of the data, or have them left out with [rules] contaminated = 'drop'"
+    )
+
+
+def _sampled(
+    rows: Sequence[Row],
+    proposal: DataProposal,
+    tables: Sequence[Table],
+    weights: Mapping[str, float] | None,
+    seed: int,
+) -> tuple[list[Row], list[Step]]:
+    """As many rows as are wanted, in the wanted proportion; letters are balanced last, so that no step undoes it."""
+    steps: list[Step] = []
+    kept = list(rows)
+    if weights is not None:
+        given = {str(number): table.source.given for number, table in enumerate(tables, start=1)}
+        parts: dict[str, list[Row]] = {name: [] for name in given.values()}
+        for row in kept:
+            parts[given[row.id.partition(":")[0]]].append(row)
+        kept, step = mix(parts, weights, seed=seed, rows=proposal.rows)
+        steps.append(step)
+    elif proposal.rows is not None:
         kept, step = keep_at_most(kept, proposal.rows, seed)
         steps.append(step)
     if proposal.balance_letters:
         kept, step = balance_letters(kept, seed)
         steps.append(step)
-    return kept, steps, contamination
+    if proposal.method == "kto" and (singles := as_trained(kept, "kto")) != kept:
+        steps.append(Step(name="unpair", rows_in=len(kept), rows_out=len(singles), note="a wanted, an unwanted reply"))
+        kept = singles
+    return kept, steps
 
 
 def _too_few(count: int, steps: Sequence[Step]) -> str:
@@ -199,47 +296,3 @@ def _too_few(count: int, steps: Sequence[Step]) -> str:
         f"{count} of {steps[0].rows_in} rows can be used ({removed or 'none was removed'}) "
         f"and {MINIMUM_ROWS} are needed; bring more rows, or others where they were taken out"
     )
-
-
-def render(row: Row, *, place: bool = False) -> Row:
-    """A multiple-choice row as chat: asked exactly as the evaluator asks, answered in the form that it scores.
-
-    With `place`, an explanation is put so that its value leads to the letter (see `placed`).
-    """
-    if row.choices is None or row.answer is None:
-        return row
-    explanation = row.explanation.strip()
-    if place:
-        explanation = placed(explanation, row.choices, row.answer)
-    reply = "\n\n".join(filter(None, [explanation, f"ANSWER: {row.answer}"]))
-    return replace(
-        row,
-        prompt=(Message("user", render_multiple_choice(row.question, row.choices)),),
-        completion=(Message("assistant", reply),),
-    )
-
-
-def placed(explanation: str, choices: Sequence[str], answer: str) -> str:
-    """`55 J A, 5 W B, 55 N C, 9 m D; F = 11 × 5 = 55 N C`: the choices with their letters behind, before the working.
-
-    A small model computes the right value and then cannot look up the letter that stands before it. What follows a
-    token that it has read earlier it does repeat: that is what induction heads are for [Olsson et al. 2022, arXiv
-    2209.11895]. So the letters are put where they follow. Only for an explanation that ends in the right choice.
-    """
-    value = explanation.removesuffix(".")
-    if not value.endswith(choices[LETTERS.index(answer)]):
-        return explanation
-    listed = ", ".join(f"{choice} {letter}" for letter, choice in zip(LETTERS, choices, strict=False))
-    return f"{listed}\n{value} {answer}"
-
-
-def _line(row: Row) -> bytes:
-    """One line of the data set: a prompt with its completion, or with a chosen and a rejected one."""
-    parts = {"prompt": row.prompt, "chosen" if row.rejected else "completion": row.completion}
-    if row.rejected:
-        parts["rejected"] = row.rejected
-    value = {
-        part: [{"role": message.role, "content": message.content} for message in messages]
-        for part, messages in parts.items()
-    }
-    return (json.dumps(value, ensure_ascii=False) + "\n").encode()

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from agents.brain import Proposal
+from agents.data_engineer.formats.methods import Method
 from shared_memory.records import Record
 
 EXACT_ONLY = 1.0
@@ -16,13 +17,46 @@ NEAR_DUPLICATES = 0.7
 """Jaccard similarity of word 5-grams; the usual threshold (text-dedup, datatrove)."""
 
 
-class Generate(Record):
-    """Rows to be written by a generator."""
+Verification = Literal["computed", "majority", "judge"]
+"""How rows that were written for this run are checked. `computed`: every calculation that a row shows must come out.
+`majority`: what a model answers most often, asked several times without seeing the answer, must be the row's.
+`judge`: a model reads question and answer and says whether they are right."""
 
-    script: str
-    """Path of the generator."""
+
+class Generate(Record):
+    """Rows to be written: by a script that computes them, or by a language model."""
+
+    script: str = ""
+    """Path of the generator; empty where a teacher writes."""
+    teacher: str = ""
+    """LiteLLM name of the model that writes; empty where a script does."""
     rows: int = Field(ge=1)
     seed: int = Field(ge=0)
+    verify: Verification = "computed"
+
+    @model_validator(mode="after")
+    def _has_one_writer(self) -> Self:
+        if bool(self.script) == bool(self.teacher):
+            raise ValueError("rows are written by a `script` or by a `teacher`")
+        return self
+
+    @property
+    def writer(self) -> str:
+        """Who writes, in a few words."""
+        return self.teacher or Path(self.script).name
+
+
+class PublishProposal(Proposal):
+    """Which data set goes where."""
+
+    dataset: str
+    """Its id."""
+    to: str
+    """A Hub data set, or a folder."""
+    private: bool = True
+
+    def summary(self) -> str:
+        return f"publish data set {self.dataset} to {self.to}"
 
 
 class DataProposal(Proposal):
@@ -31,7 +65,7 @@ class DataProposal(Proposal):
     generate: Generate | None = None
     sources: tuple[str, ...] = ()
     """Files to make the data set of."""
-    method: Literal["sft", "dpo"] = "sft"
+    method: Method = "sft"
     """What the data set is to train: `dpo` takes preference pairs, `sft` of such pairs the chosen replies."""
     balance_letters: bool = True
     """Whether the right choices are spread evenly over the letters."""
@@ -59,5 +93,5 @@ class DataProposal(Proposal):
 
     def summary(self) -> str:
         if self.generate is not None:
-            return f"write {self.generate.rows} rows with {Path(self.generate.script).name}: {self.why}"
+            return f"write {self.generate.rows} rows with {self.generate.writer}: {self.why}"
         return f"make the data set from {', '.join(Path(source).name for source in self.sources)}: {self.why}"

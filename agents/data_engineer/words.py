@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 
-TOKEN = (
+WORD = (
     r"\d{1,3}(?:,\d{3})+(?:\.\d+)?"  # 1,000 and 1,000.5
     r"|\d+(?:\.\d+)?"  # 12 and 12.5; the number of `5kg` stands alone
     r"|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"  # scripts without spaces: one token a character
     r"|[^\W\d_]+"
 )
 """A word or a number, as an expression that Python and Rust read alike."""
-_TOKEN = re.compile(TOKEN)
+_TOKEN = re.compile(WORD)
 
 
 def words(text: str) -> list[str]:

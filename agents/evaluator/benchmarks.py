@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, Literal
 
 import polars as pl
+from pydantic import ValidationError
 
 from agents.evaluator.items import Item, Message, TextItem
 from agents.multiple_choice import LETTERS, TEMPLATE
@@ -28,7 +29,10 @@ FORMATS: tuple[tuple[tuple[str, ...], tuple[Metric, ...]], ...] = (
     (("prompt", "completion"), ("loss", "exact")),
     (("question", "answer"), ("exact", "loss")),
 )
-"""Columns → metrics that can score them, the one that `auto` takes first. Texts are strings, or lists of messages."""
+"""Columns → metrics that can score them, the one that `auto` takes first. Texts are strings, or lists of messages, with
+`tools` beside them where they call any."""
+TEXT: tuple[tuple[str, ...], tuple[Metric, ...]] = (("text",), ("loss",))
+"""Only where the metric is named: a column of this name is often what a label is about."""
 SMALLEST_PART = 20
 """Items below which a part of a benchmark says nothing: the 95 % interval of a share is wider than ± 20 points."""
 
@@ -91,10 +95,11 @@ def _items(path: Path, changed: int, wanted: str) -> tuple[Metric, tuple[Item | 
 
 def _format(columns: tuple[str, ...], wanted: str, path: Path) -> tuple[tuple[str, ...], Metric]:
     """The columns that hold the items, and the metric that scores them."""
-    for needed, metrics in FORMATS:
+    formats = FORMATS if wanted == "auto" else (*FORMATS, TEXT)
+    for needed, metrics in formats:
         if set(needed) <= set(columns) and wanted in ("auto", *metrics):
             return needed, next(metric for metric in metrics if wanted in ("auto", metric))
-    understood = " | ".join(", ".join(needed) for needed, metrics in FORMATS if wanted in ("auto", *metrics))
+    understood = " | ".join(", ".join(needed) for needed, metrics in formats if wanted in ("auto", *metrics))
     scored = "" if wanted == "auto" else f"; metric `{wanted}` cannot score them"
     raise BadInput(f"{path} has the columns {', '.join(columns) or '(none)'}{scored}; rename them to: {understood}")
 
@@ -154,31 +159,41 @@ def _choice_item(row: dict[str, Any], where: str) -> Item:
 
 
 def _text_item(row: dict[str, Any], columns: tuple[str, ...], metric: Metric, where: str) -> TextItem:
+    if columns == TEXT[0]:
+        return _passage(row, where)
     prompt, completion, *rejected = (
         _messages(row, column, "assistant" if place else "user", where) for place, column in enumerate(columns)
     )
     if rejected == [completion]:
         raise BadInput(f"{where}: `chosen` and `rejected` are the same; mend or drop the row")
-    if metric == "exact" and not can_be_matched(completion):
-        raise BadInput(
-            f"{where}: `{columns[1]}` is no single text with a letter or digit in it, so it cannot be matched; "
-            "mend or drop the row, or set metric = 'loss'"
-        )
-    texts = [[message.content for message in messages] for messages in (prompt, completion, *rejected)]
+    texts = [
+        [message.plain() if message.tool_calls else message.content for message in messages]
+        for messages in (prompt, completion, *rejected)
+    ]
     record_id = _record_id(row, json.dumps(texts))
-    return TextItem(
+    item = TextItem(
         id=record_id,
         prompt=prompt,
         completion=completion,
         rejected=rejected[0] if rejected else (),
+        tools=_tools(row, where),
         category=_category(row),
         part=_part(row, record_id, where),
     )
+    if metric == "exact" and not item.can_be_matched:
+        raise BadInput(
+            f"{where}: `{columns[1]}` is no single text with a letter or digit in it, or tools are called, so it "
+            "cannot be matched; mend or drop the row, or set metric = 'loss'"
+        )
+    return item
 
 
-def can_be_matched(completion: tuple[Message, ...]) -> bool:
-    """Whether an answer can be compared with it: one message, and not of signs alone, which the comparison strips."""
-    return len(completion) == 1 and any(map(str.isalnum, completion[0].content))
+def _passage(row: dict[str, Any], where: str) -> TextItem:
+    text = _text(row.get("text"))
+    if not text.strip():
+        raise BadInput(f"{where}: `text` is empty; fill it or drop the row")
+    record_id = _record_id(row, text)
+    return TextItem(id=record_id, text=text, category=_category(row), part=_part(row, record_id, where))
 
 
 def _messages(row: dict[str, Any], column: str, role: str, where: str) -> tuple[Message, ...]:
@@ -189,14 +204,38 @@ def _messages(row: dict[str, Any], column: str, role: str, where: str) -> tuple[
         raise BadInput(
             f'{where}: `{column}` is neither a text nor a list of {{"role": …, "content": …}}; mend or drop the row'
         )
-    messages = tuple(Message(role=entry["role"], content=_text(entry["content"])) for entry in entries)
-    if not any(message.content.strip() for message in messages):
+    try:
+        messages = tuple(
+            Message(
+                role=entry["role"],
+                content=_text(entry.get("content")),
+                **{key: entry[key] for key in Message.SPARSE if entry.get(key)},
+            )
+            for entry in entries
+        )
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise BadInput(f"{where}: `{column}`, {fault['loc'][0]}: {fault['msg']}; mend or drop the row") from error
+    if all(message.is_blank for message in messages):
         raise BadInput(f"{where}: `{column}` is empty; fill it or drop the row")
     return messages
 
 
+def _tools(row: dict[str, Any], where: str) -> tuple[dict[str, Any], ...]:
+    """The tools that an item may call: a list, or one as JSON text, which is how training data hold it."""
+    given = row.get("tools") or []
+    try:
+        tools = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        tools = None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise BadInput(f"{where}: `tools` is no list of JSON schemas; mend or drop the row")
+    return tuple(tools)
+
+
 def _is_message(entry: dict[str, Any]) -> bool:
-    return isinstance(entry.get("role"), str) and not isinstance(entry.get("content", []), list | dict)
+    content = entry.get("content", None if entry.get("tool_calls") else [])
+    return isinstance(entry.get("role"), str) and not isinstance(content, list | dict)
 
 
 def _text(value: Any) -> str:

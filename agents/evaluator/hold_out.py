@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from agents.evaluator.benchmarks import SMALLEST_PART, can_be_matched
+from agents.evaluator.benchmarks import SMALLEST_PART
 from agents.evaluator.items import Message, TextItem
 from agents.evaluator.proposal import HoldOutProposal
 from shared_memory.errors import BadInput, Unavailable
@@ -78,11 +78,15 @@ def write(
     """The benchmarks that the chosen rows make, as files in `folder`; the same rows give the same bytes.
 
     A row has `id`, `prompt` and `completion` (chat messages), and `rejected`, which is empty but in a preference pair;
-    what has no text to ask or to answer is left out. `context`: tokens that the base model reads, if that is known.
-    Raises BadInput where too few rows are usable, Unavailable where `folder` cannot be written.
+    `tools` and each message's `tool_calls` are JSON texts; or else it is a `passage`. What has no text to ask or to
+    answer, or an answer whose `label` says that it is not wanted, is left out. `context`: tokens that the base model
+    reads, if that is known. Raises BadInput where too few rows are usable, or passages are mixed with conversations,
+    Unavailable where `folder` cannot be written.
     """
     items = [item for item in _items(rows, chosen) if _usable(item)]
     _require_enough(_by_part(items), f"{len(items)} of {len(chosen)} held-out rows that have a prompt and an answer")
+    if len({bool(item.text) for item in items}) > 1:
+        raise BadInput("the data mix texts and conversations, which no model is trained on together; name one kind")
     if all(item.rejected for item in items):
         return (_benchmark(folder / "holdout.jsonl", items, metric="preference", primary=True),)
     texts = [item.model_copy(update={"rejected": ()}) for item in items]
@@ -99,13 +103,34 @@ def _items(rows: Sequence[Mapping[str, Any]], chosen: Mapping[int, Part]) -> lis
     items = []
     for position, part in sorted(chosen.items()):
         row, name = rows[position], str(rows[position]["id"])
+        if row.get("label") is False:
+            continue
         prompt, completion, rejected = (
-            tuple(Message(role=message["role"], content=message["content"]) for message in row.get(column) or ())
-            for column in ("prompt", "completion", "rejected")
+            tuple(map(_message, row.get(column) or ())) for column in ("prompt", "completion", "rejected")
         )
-        name = name if ids[name] == 1 else f"{name}#{position}"
-        items.append(TextItem(id=name, prompt=prompt, completion=completion, rejected=rejected, part=part))
+        items.append(
+            TextItem(
+                id=name if ids[name] == 1 else f"{name}#{position}",
+                prompt=prompt,
+                completion=completion,
+                rejected=rejected,
+                tools=tuple(json.loads(row.get("tools") or "[]")),
+                text=row.get("passage") or "",
+                part=part,
+            )
+        )
     return items
+
+
+def _message(given: Mapping[str, Any]) -> Message:
+    return Message(
+        role=given["role"],
+        content=given["content"],
+        tool_calls=tuple(json.loads(given.get("tool_calls") or "[]")),
+        reasoning_content=given.get("reasoning") or "",
+        name=given.get("name") or "",
+        tool_call_id=given.get("tool_call_id") or "",
+    )
 
 
 def _by_part(items: Sequence[TextItem]) -> dict[Part, list[TextItem]]:
@@ -113,12 +138,12 @@ def _by_part(items: Sequence[TextItem]) -> dict[Part, list[TextItem]]:
 
 
 def _usable(item: TextItem) -> bool:
-    asked = all(any(message.content.strip() for message in text) for text in (item.prompt, item.completion))
-    return asked and item.completion != item.rejected
+    asked = not any(all(message.is_blank for message in text) for text in (item.prompt, item.completion))
+    return bool(item.text.strip()) or (asked and item.completion != item.rejected)
 
 
 def _has_short_answer(item: TextItem) -> bool:
-    return can_be_matched(item.completion) and _bytes(item.completion) <= SHORT_ANSWER * BYTES_A_TOKEN
+    return item.can_be_matched and _bytes(item.completion) <= SHORT_ANSWER * BYTES_A_TOKEN
 
 
 def _is_read_whole(item: TextItem, context: int | None) -> bool:
@@ -142,6 +167,9 @@ def _benchmark(path: Path, items: Sequence[TextItem], **settings: Any) -> Benchm
 
 def _line(item: TextItem) -> bytes:
     plain = item.plain()
-    answers = (("chosen", "completion"), ("rejected", "rejected")) if item.rejected else (("completion", "completion"),)
-    row = {key: plain[key] for key in ("id", "part", "prompt")} | {column: plain[key] for column, key in answers}
+    columns = {"chosen": "completion", "rejected": "rejected"} if item.rejected else {"completion": "completion"}
+    columns = {"text": "text"} if item.text else columns | {"prompt": "prompt", "tools": "tools"}
+    row = {"id": item.id, "part": plain["part"]} | {
+        column: plain[key] for column, key in columns.items() if key in plain
+    }
     return (json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n").encode()

@@ -1,6 +1,10 @@
-"""The items of a benchmark: questions with four choices, and prompts with the text that should follow."""
+"""The items of a benchmark: questions with four choices, prompts with the text that should follow, and whole texts."""
 
 from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from shared_memory.records import Part, Record
 
@@ -17,28 +21,66 @@ class Item(Record):
     part: Part
 
 
-class Message(Record):
+class _Sparse(Record):
+    """Its plain form has some keys only where there is something to say: chat templates ask whether they are there."""
+
+    SPARSE: ClassVar[frozenset[str]]
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in plain(self).items() if value or key not in self.SPARSE}
+
+
+class Message(_Sparse):
+    """One turn of a chat, as chat templates take it."""
+
+    SPARSE = frozenset({"tool_calls", "reasoning_content", "name", "tool_call_id"})
     role: str
     content: str
+    """Empty where the turn only calls tools."""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    """Each `{"type": "function", "function": {"name", "arguments"}}`."""
+    reasoning_content: str = ""
+    """What a reasoning model thinks before it speaks."""
+    name: str = ""
+    """Of the tool that answers."""
+    tool_call_id: str = ""
+
+    @property
+    def is_blank(self) -> bool:
+        return not (self.content.strip() or self.tool_calls)
 
 
-class TextItem(Record):
-    """A prompt and the text that should follow it."""
+class TextItem(_Sparse):
+    """A prompt and the text that should follow it, or a text without a prompt."""
 
+    SPARSE = frozenset({"tools", "text"})
     id: str
-    prompt: tuple[Message, ...]
-    completion: tuple[Message, ...]
+    prompt: tuple[Message, ...] = ()
+    completion: tuple[Message, ...] = ()
     """The reference answer; of a preference pair the chosen one."""
     rejected: tuple[Message, ...] = ()
     """Of a preference pair only."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """JSON schemas of the tools that may be called."""
+    text: str = ""
+    """Of an item without prompt and completion: it is predicted from its beginning."""
     category: str = ""
     part: Part
 
     @property
     def question(self) -> str:
-        """What is asked: the last message of the user."""
-        return next((message.content for message in reversed(self.prompt) if message.role == "user"), "")
+        """What is asked: the last message of the user. Of a text, all of it."""
+        return self.text or next((message.content for message in reversed(self.prompt) if message.role == "user"), "")
 
     @property
     def choices(self) -> tuple[str, ...]:
         return ()
+
+    @property
+    def can_be_matched(self) -> bool:
+        """Whether an answer can be compared with the reference: one message, and not of signs alone, which the
+        comparison strips; without tools, which whoever asks does not show."""
+        if self.tools or len(self.completion) != 1 or any(turn.tool_calls for turn in self.prompt + self.completion):
+            return False
+        return any(map(str.isalnum, self.completion[0].content))

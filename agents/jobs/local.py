@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from agents import sandbox
 from agents.jobs import supervise
 from agents.jobs.base import JobStatus, last_words
 from agents.jobs.hardware import local_hardware
@@ -26,6 +27,16 @@ PASSED_ON = frozenset(_PASSED_ON.split())
 
 CUDA_VISIBLE_DEVICES comes with the slot.
 """
+SANDBOX_MEMORY = 0.5
+"""Part of the machine's memory that a sandboxed job may use: the worker, and a job beside it, live on the rest."""
+SANDBOX_PROCESSES = 64
+"""Enough for a pool over the cores of a large machine; a fork bomb passes it in milliseconds."""
+SANDBOX_DISK = 2 * sandbox.GIB
+"""Of rows: a hundred times what a fine-tune of this size reads."""
+SANDBOX_OUTPUT = 64 * sandbox.MIB
+"""Of log: rows belong into out/, and what is printed is progress."""
+OUT = "out"
+"""The folder in a job's folder that takes what it makes; the only one that a sandboxed job may write to."""
 LOG_PIECE = 2**20
 """Bytes of log that one call returns, unless a single line is longer."""
 LOG_TAIL = 2**16
@@ -51,7 +62,7 @@ class LocalRunner:
         """Hand the job to a supervisor of its own; returns when that one has taken it.
 
         Raises BadInput for a folder that is not the key's, an unknown flavor or a secret that is not set, Unavailable
-        if no supervisor can be started.
+        if no supervisor can be started, or if a sandbox is asked for and does not work here.
         """
         if folder.resolve() != self._jobs / key:
             raise BadInput(f"{folder} is not the folder of job {key}; fill {self._jobs / key}")
@@ -60,7 +71,7 @@ class LocalRunner:
         order = supervise.Order(
             folder=str(self._jobs / key),
             key=key,
-            script=spec.script,
+            command=_command(spec, key, folder.resolve()),
             timeout=spec.timeout_seconds,
             grace=self._grace,
             slots=self._slots_for(spec.flavor),
@@ -134,6 +145,40 @@ class LocalRunner:
             )
             for gpu in gpus
         ]
+
+
+def _command(spec: JobSpec, key: str, folder: Path) -> list[str]:
+    """What the supervisor starts. In a sandbox the script sees its own files and `out`, not the supervisor's records.
+
+    Raises Unavailable where the sandbox that the spec asks for does not work, BadInput for a sandbox with secrets.
+    """
+    program = [sys.executable, spec.script, "--config", "config.json"]
+    if not spec.sandbox:
+        return program
+    if spec.secrets:
+        raise BadInput(f"a sandboxed job gets no secrets, and this one names {spec.secrets[0]}; take it out")
+    (folder / OUT).mkdir(exist_ok=True)
+    return sandbox.command(
+        program,
+        folder / OUT,
+        sandbox_limits(spec.timeout_seconds),
+        mode=spec.sandbox,
+        cwd=folder,
+        readable=[folder / name for name in (*spec.files, "config.json")],
+        environment={supervise.STAMP: key},
+    )
+
+
+def sandbox_limits(timeout_seconds: float) -> sandbox.Limits:
+    """How far a sandboxed job may go. The supervisor ends it in time; the sandbox would a minute later."""
+    return sandbox.Limits(
+        seconds=timeout_seconds + 60,
+        memory=int(local_hardware().ram_gib * sandbox.GIB * SANDBOX_MEMORY),
+        processes=SANDBOX_PROCESSES,
+        file_size=SANDBOX_DISK,
+        disk=SANDBOX_DISK,
+        output=SANDBOX_OUTPUT,
+    )
 
 
 def job_environment(secrets: tuple[str, ...], trackio: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The program that owns one local job from its claim to its exit status. Standard library only; `local.py` starts it.
 
-    python -I supervise.py '{"folder": F, "key": K, "script": "train.py", "timeout": 60, "grace": 10, "slots": […]}'
+    python -I supervise.py '{"folder": F, "key": K, "command": […], "timeout": 60, "grace": 10, "slots": […]}'
 
 It prints `claimed` (or `held`: another supervisor has the job) once, then detaches: it outlives whoever started it.
 What it keeps in the job folder:
@@ -54,7 +54,8 @@ class Order(TypedDict):
 
     folder: str
     key: str
-    script: str
+    command: list[str]
+    """Program and arguments, started in the folder."""
     timeout: float
     """Seconds of running."""
     grace: float
@@ -210,7 +211,7 @@ class Supervisor:
     def _start(self, device: dict[str, str]) -> subprocess.Popen[bytes]:
         with (self.folder / LOG).open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, self.order["script"], "--config", "config.json"],
+                self.order["command"],
                 cwd=self.folder,
                 env={**os.environ, **device, STAMP: self.order["key"]},
                 stdin=subprocess.DEVNULL,

@@ -205,7 +205,7 @@ class Batch:
 
         row = find(self._runs, run_id)
         if row is None:
-            check_goal(goal)
+            check_goal(goal, brain=self._settings.brain)
         elif not self._goes_on(row):
             return True
         driver = Driver(self._settings, run_id)

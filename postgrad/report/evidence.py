@@ -36,6 +36,7 @@ ROLE_OF = {
     Purpose.GENERATION: "data_engineer",
     Purpose.TRAINING: "trainer",
     Purpose.MERGE: "trainer",
+    Purpose.PUBLICATION: "data_engineer",
     Purpose.EVALUATION: "evaluator",
 }
 
@@ -81,6 +82,8 @@ class Evidence:
     """Role → tokens of language models."""
     stand_ins: tuple[dict[str, str], ...]
     """Where the playbook stood in for a language model: `{"role", "reason"}`."""
+    published: dict[str, dict[str, Any]]
+    """Where the training data went, by the key of the job that took them there."""
     pinned: dict[str, dict[str, Any]]
     """Job key → `{"spec", "packages"}`: the job as it was submitted, and the versions beside it."""
     reproduction: dict[str, Any]
@@ -172,6 +175,7 @@ def gather(settings: Settings, db: Database, run_id: str) -> Evidence:
         spend=budget.spent(),
         tokens=budget.tokens_by_role(),
         stand_ins=tuple(journal.notes("stand_in").values()),
+        published=journal.notes("published"),
         pinned=journal.notes("pinned"),
         reproduction=journal.notes("reproduction").get("reproduction", {}),
         reproduced=journal.notes("reproduced"),

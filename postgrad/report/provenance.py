@@ -13,8 +13,8 @@ from agents.jobs.hardware import installed_packages
 from postgrad.report.accounts import titles_of
 from postgrad.report.blocks import Block, Bullets, Code, Facts, Grid, Paragraph, Section
 from postgrad.report.evidence import Evidence
-from postgrad.units import NONE, one_line, percent, plus_minus
-from shared_memory.records import DatasetRecord, Job, Recipe
+from postgrad.units import NONE, RUN_IN, one_line, percent, plus_minus
+from shared_memory.records import DatasetRecord, Job, JobSpec, Recipe
 
 
 def recipe(evidence: Evidence) -> Section:
@@ -62,7 +62,24 @@ def data(evidence: Evidence) -> Section:
     blocks: list[Block] = []
     for entry in evidence.datasets.values():
         blocks += _dataset_blocks(entry, bool(evidence.held_out))
+    if scripts := tuple(dict.fromkeys(_generators(evidence))):
+        blocks.append(Facts(scripts))
+    if evidence.published:
+        blocks.append(Facts(tuple(("Published", _where(entry)) for entry in evidence.published.values())))
     return Section("data", "Training data", tuple(blocks))
+
+
+def _where(published: Mapping[str, Any]) -> str:
+    revision = f" at {published['revision']}" if published["revision"] else ""
+    return f"{published['url']}{revision}{', private' if published['private'] else ''}"
+
+
+def _generators(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Each script that wrote rows, and what it was kept apart by."""
+    specs = [JobSpec.model_validate(plain["spec"]) for plain in evidence.pinned.values()]
+    for spec in specs:
+        if spec.sandbox:
+            yield f"{spec.script} was run", RUN_IN[spec.sandbox]
 
 
 def _dataset_blocks(entry: DatasetRecord, held_out: bool) -> Iterator[Block]:

@@ -27,7 +27,8 @@ from tests.agents.briefs import E1, GENERATED_GOAL, GOAL, RECIPE, brief
 from tests.servers.openai_chat import ChatServer, Says, openai_chat
 from tests.servers.playbook_replies import brief_in, facts_in, playbook_says, words_in
 
-MOVES = [move for move in Move if move.role is not None]
+MOVES = [move for move in Move if move.role is not None and move is not Move.PUBLISH]
+"""Those that a model is asked about; where data are published, the goal alone says."""
 
 MakeBrain = Callable[..., Brain]
 

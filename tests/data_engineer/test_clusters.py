@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from agents.data_engineer.dedup import near_duplicate_clusters
-from agents.data_engineer.formats import Row, read_sources
+from agents.data_engineer.duplicates.dedup import near_duplicate_clusters
+from agents.data_engineer.formats.tables import Row, read_sources
 from tests.data_engineer.rows import force_row, force_rows, write_jsonl
 
 WORDS = [f"{first}{second}" for first in "bcdfghjklm" for second in ("ane", "ell", "ing", "oss", "ult", "ird", "arm")]

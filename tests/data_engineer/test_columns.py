@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from agents.data_engineer.audit import audit_sources
-from agents.data_engineer.formats import Message, read_sources
+from agents.data_engineer.formats.tables import Message, read_sources
 from shared_memory.errors import BadInput
 from tests.data_engineer.rows import force_row, write_jsonl
 
@@ -146,7 +146,7 @@ def test_numbers_are_answers_and_nan_and_none_are_blank(tmp_path: Path) -> None:
     [
         ("Frage, Antwort", "no two of them are known to ask and to answer; rename the one that asks to `prompt` and"),
         ("question, notes", "no two of them are known"),
-        ("text", "no two of them are known"),
+        ("text, label", "no two of them are known"),
         ("question_id, answer_type", "no two of them are known"),
         ("question, wrong_answer", "no two of them are known"),
         ("problem, solution, answer", "`solution` and `answer` could each be the answer; rename"),
@@ -155,8 +155,9 @@ def test_numbers_are_answers_and_nan_and_none_are_blank(tmp_path: Path) -> None:
         ("prompt, context, response", "`prompt` and `context` could each be the question or a part of it"),
         ("question, input, output", "`question` and `input` could each be the question or a part of it"),
         ("Question, question, answer", "`Question` and `question` are the same name; rename or drop one of them"),
-        ("question, choices, answer", "choices of a question .* rename them to Question, Correct Answer, Incorrect"),
-        ("question, A, B, C, D, answer", "the choices of a question stand in columns that are not known"),
+        ("question, choices", "there are choices, but no column that asks or none that says which is right; name them"),
+        ("A, B, C, D, answer", "there are choices, but no column that asks or none that says which is right"),
+        ("question, my_choice, answer", "the choices of a question stand in columns that are not known; name them"),
         (
             "prompt, chosen_text, chosen_reply, rejected",
             "`chosen_text` and `chosen_reply` could each be `chosen`; rename",
@@ -192,7 +193,7 @@ def test_the_names_that_the_refusal_gives_are_understood_whatever_stands_beside_
         ({"messages": [{"role": "user", "content": ["x"]}]}, "`content` holds a list, not text"),
         (
             {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": 1}]}]},
-            "`messages` calls a tool, which this version does not train",
+            "`messages` calls a tool without saying its name",
         ),
     ],
 )

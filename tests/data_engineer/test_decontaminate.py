@@ -8,8 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from agents.data_engineer.decontaminate import BenchmarkText, decontaminate
-from agents.data_engineer.formats import Message, Row
+from agents.data_engineer.contamination.decontaminate import BenchmarkText, Detector, Rule, decontaminate, screen
+from agents.data_engineer.formats.rows import Message, Row
+from agents.data_engineer.tokens import hashed_words
+from shared_memory.errors import BadInput
+from shared_memory.records import ContaminationEvidence
 from tests.data_engineer.rows import FORCE
 
 TEMPLATES = (
@@ -27,7 +30,9 @@ PLAIN = (
 
 
 def item(template: str, m: int, a: int) -> BenchmarkText:
-    return BenchmarkText("quick", f"{TEMPLATES.index(template)}-{m}-{a}", template.format(m=m, a=a), ("1 N", "2 N"))
+    return BenchmarkText(
+        "quick", f"{TEMPLATES.index(template)}-{m}-{a}", template.format(m=m, a=a), ("1 N", "2 N"), f"{m * a} N"
+    )
 
 
 ITEMS = [item(template, m, a) for template in TEMPLATES for m in range(40, 46) for a in (3, 7)] + [
@@ -69,9 +74,70 @@ def test_every_item_is_found_verbatim_recased_and_repunctuated(
 def test_a_leak_in_the_reply_or_with_a_few_words_changed_is_found() -> None:
     reply = Row(id="r", question="Write an exam question.", prompt=(Message("user", "Write an exam question."),),
                 completion=(Message("assistant", ITEMS[0].question),))  # fmt: skip
-    changed = multiple_choice(ITEMS[0].question.replace("the net force", "the total force"))
-    part = chat(PLAIN[0].removesuffix(" at short distances?"))
-    assert decontaminate([reply, changed, part], ITEMS)[0] == []
+    question = ITEMS[0].question.replace("the net force", "the total force")
+    changed = Row(id="r", question=question, choices=("9 N", "120 N"), answer="B")
+    assert decontaminate([reply, changed], ITEMS)[0] == []
+
+
+def test_a_question_split_over_messages_is_put_together_again() -> None:
+    for benchmark in ITEMS:
+        words = benchmark.question.split()
+        halves = " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
+        turns = Message("user", halves[0]), Message("assistant", "Go on."), Message("user", halves[1])
+        row = Row(id="r", question=halves[1], prompt=turns, completion=(Message("assistant", "I see."),))
+        assert decontaminate([row], ITEMS)[0] == [], benchmark.question
+
+
+LONG_ONE = BenchmarkText(
+    "law", "1", "Under which doctrine may a court of one country decline to hear a case because the courts of another "
+    "country are clearly the more suitable place in which to try it, and which factors does it weigh up?",
+    answer="Forum non conveniens; it weighs up the private interests of the parties and the interests of the public",
+    passage="The claimant, a resident of the island, was injured on a ship that was owned by a company of the mainland "
+    "and that sailed under the flag of a third country at the time.",
+)  # fmt: skip
+
+
+def test_an_edited_question_counts_with_its_answer_and_an_answer_or_a_passage_alone_is_nothing() -> None:
+    edited = LONG_ONE.question.replace("suitable", "fitting")
+    rules: tuple[Rule, ...] = ("question", "overlap")
+    rows = [chat(edited), Row(id="r", question="", prompt=(Message("user", f"{edited} {LONG_ONE.answer}"),))]
+    assert screen(rows, [LONG_ONE], rules=rules)[0] == rows[:1]
+    alone = [Row(id="r", question="", passage=text) for text in (LONG_ONE.answer, LONG_ONE.passage)]
+    assert screen(alone, [LONG_ONE], rules=rules)[0] == alone
+
+
+@pytest.mark.parametrize(("rule", "found"), [("13-gram", True), ("8-gram", True), ("question", False)])
+def test_the_other_rules_find_a_part_of_a_question(rule: Rule, found: bool) -> None:
+    row = Row(id="r", question="", passage=f"It was asked {' '.join(LONG_ONE.question.split()[3:24])} back then.")
+    evidence = screen([row], [LONG_ONE], rules=(rule,))[1]
+    assert evidence.benchmarks["law"].rules == ({rule: 1} if found else {})
+
+
+def test_hashed_words_that_are_there_already_find_the_same() -> None:
+    rows = [chat(benchmark.question) for benchmark in ITEMS[:5]]
+    detector = Detector(ITEMS, rules=("question", "overlap"))
+    assert detector.hits(rows, hashed_words([row.text for row in rows])) == detector.hits(rows) != []
+
+
+def test_a_rule_that_there_is_not_is_named_with_those_that_there_are() -> None:
+    unknown: list[Rule] = ["7-gram"]  # type: ignore[list-item]
+    with pytest.raises(BadInput, match=r"^no rule 7-gram; choose from question, overlap, "):
+        Detector(ITEMS, rules=unknown)
+
+
+def test_the_evidence_names_rows_items_and_rules_and_never_quotes_an_item() -> None:
+    rows = [Row(id=f"1:{n}", question=PLAIN[0], passage="") for n in range(30)] + [chat("Who are you?")]
+    kept, evidence = screen(rows, ITEMS)
+    assert kept == rows[30:]
+    assert (evidence.rows_checked, evidence.rows_flagged, evidence.shares) == (31, 30, {"quick": 0.0, "plain": 0.5})
+    found = evidence.benchmarks["plain"]
+    assert (found.items, found.items_found, found.rows_flagged, found.rules) == (2, 1, 30, {"question": 30})
+    assert [example.row for example in found.examples] == [f"1:{n}" for n in range(20)]
+    text = evidence.model_dump_json()
+    assert not [word for word in ("quarks", "proton", "crate") if word in text]
+    assert ContaminationEvidence.model_validate_json(text) == evidence
+    other = screen(rows, [*ITEMS[:-1], BenchmarkText("plain", "1", "Why does ice sink?")])[1]
+    assert other.items_digest != evidence.items_digest
 
 
 @pytest.mark.parametrize("as_row", [multiple_choice, chat])
@@ -102,7 +168,7 @@ def test_the_share_of_items_hit_is_counted_per_benchmark_and_once_an_item() -> N
     kept, step, contamination = decontaminate(rows, ITEMS)
     assert kept == rows[2:]
     assert contamination == {"quick": 0.0, "plain": 0.5}
-    assert step.note == "quick: 0 of 60 items found; plain: 1 of 2 items found"
+    assert step.note.startswith("quick: 0 of 60 items found; plain: 1 of 2 items found; by question, overlap, paraphr")
 
 
 def test_without_a_benchmark_the_step_says_so() -> None:

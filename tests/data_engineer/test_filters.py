@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from agents.data_engineer.audit import audit, audit_letters
-from agents.data_engineer.dedup import drop_near_duplicates
+from agents.data_engineer.duplicates.dedup import drop_near_duplicates
 from agents.data_engineer.filters import balance_letters, drop_exact_duplicates, keep_at_most, names_letters
-from agents.data_engineer.formats import Message, Row
+from agents.data_engineer.formats.tables import Message, Row
 from agents.data_engineer.words import words
 from tests.data_engineer.rows import force_rows
 
@@ -136,5 +136,5 @@ def test_the_audit_warns_of_a_crowded_letter() -> None:
 
 def test_numbers_keep_their_value_through_punctuation_units_and_unicode() -> None:
     assert words("1,000 kg; 2.50 m/s² (5km)") == ["1000", "kg", "2.50", "m", "s", "2", "5", "km"]
-    assert words("“Weiß”—CO₂") == ["weiss", "co", "2"]
+    assert words("“Weiß”—CO₂") == ["weiß", "co", "2"]
     assert len(force_rows(400)) == len({row["Question"] for row in force_rows(400)})

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from agents.data_engineer.formats import Message, read_rows
+from agents.data_engineer.formats.tables import Message, read_rows, read_tables
 from shared_memory.errors import BadInput
 from tests.data_engineer.rows import force_rows, write_jsonl
 
@@ -50,20 +50,17 @@ def test_numbers_absent_values_and_lone_surrogates_become_text(tmp_path: Path) -
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"prompt": "x"}\nnope\n', r"a\.jsonl, line 2 is not JSON .*; mend or remove that line"),
-        ("a.jsonl", b'{"prompt": "x"}\n{"prompt": "\xff"}\n', r"line 2 is not JSON"),
+        ("a.jsonl", b'{"prompt": "x"}\n{"prompt": "\xff"}\n', r"line 2 is not UTF-8 .*; save the file as UTF-8"),
         ("a.jsonl", b"[" * 100_000, r"line 1 is not JSON"),
         ("a.jsonl", b"3\n", r"line 1 is not a JSON object"),
         ("a.jsonl", b"", r"has no rows; give a file with data"),
         ("a.jsonl", b"PAR1\x00\x01PAR1\n", r"line 1 is not JSON"),
         ("a.json", b"{", r"a\.json is not JSON"),
-        ("a.json", b'{"prompt": "x"}', r"is not a list of JSON objects"),
-        ("a.csv", b"", r"a\.csv is empty"),
-        ("a.csv", b"prompt,completion\n", r"has no rows"),
-        ("a.csv", b"prompt,completion\n1,2,3\n", r"is not valid CSV"),
-        ("a.csv", b"prompt,completion\n1,\xff\n", r"is not valid CSV"),
+        ("a.csv", b"prompt,completion\n1,2,3\n", r"row 1 has 3 cells under 2 columns; mend that row"),
+        ("a.csv", b"prompt,completion\n1,\xff\n", r"row 1 is not UTF-8 text"),
         ("a.parquet", b"hello, I am no Parquet", r"a\.parquet is not valid Parquet"),
-        ("a.txt", b"hello", r"is not a data file .*; give a \.jsonl, \.json, \.csv, \.tsv, \.parquet file"),
-        ("a.jsonl", b'{"text": "x", "n": 1}\n', r"columns text, n: no two .* rename the one that asks to `prompt`"),
+        ("a.jsonl", b'{"text": "x", "label": 1}\n', r"columns text, label: no two .* rename the one that asks to"),
+        ("a.jsonl", b'{"prompt": "x", "n": 1}\n', r"columns prompt, n: no two .* rename the one that asks to `prompt`"),
         ("a.jsonl", b'{"prompt": {"a": 1}, "completion": "y"}\n', r"a\.jsonl, row 1: `prompt` holds a dict, not text"),
         ("a.jsonl", b'{"messages": [{"from": "human"}]}\n', r"a\.jsonl, row 1: `messages` has an entry that is not"),
         ("a.jsonl", b'{"messages": [{"role": "user", "content": "x"}]}\n', r"not the assistant's; mend that row"),
@@ -87,16 +84,34 @@ def test_a_parquet_file_cut_or_scrambled_anywhere_is_bad_input_or_its_rows(tmp_p
                 read_rows(path)
 
 
-def test_a_missing_file_and_a_folder_are_bad_input(tmp_path: Path) -> None:
-    (tmp_path / "folder.jsonl").mkdir()
-    for name, message in [("gone.jsonl", "does not exist; check the path"), ("folder.jsonl", "is not a file")]:
-        with pytest.raises(BadInput, match=message):
-            read_rows(tmp_path / name)
-
-
 def test_a_file_is_taken_by_its_name_even_where_it_looks_like_a_pattern(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "r1.jsonl", force_rows(1))
     for ending in ("csv", "parquet"):
         frame = pl.DataFrame(force_rows(2))
         frame.write_csv(tmp_path / "[ab]*.csv") if ending == "csv" else frame.write_parquet(tmp_path / "[ab]*.parquet")
         assert len(read_rows(tmp_path / f"[ab]*.{ending}")) == 2
+
+
+def test_rows_are_known_by_their_lines_and_some_may_be_left_out(tmp_path: Path) -> None:
+    path = Path(write_jsonl(tmp_path / "rows.jsonl", force_rows(300)))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "", "nope", *lines[1:], '{"messages": []}', '{"Question": ["x"]}']))
+    with pytest.raises(BadInput, match="line 3 is not JSON"):
+        read_rows(path)
+    (table,) = read_tables([str(path)], tolerated=0.01)
+    assert table.left_out == {"not_json": 1, "other_columns": 1, "not_text": 1}
+    assert [row.id for row in table.rows][:3] == ["1:1", "1:4", "1:5"]
+    with pytest.raises(BadInput, match=r"^3 of 303 rows cannot be used, the first: .*line 3 is not JSON"):
+        read_tables([str(path)], tolerated=0.005)
+
+
+def test_a_column_that_turns_up_late_is_taken_in_and_another_format_is_not(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": "Yes."} for n in range(5000)]
+    late = {"question": "Late?", "answer": "Yes.", "system": "Be brief."}
+    *_, last = read_rows(Path(write_jsonl(tmp_path / "late.jsonl", [*rows, late])))
+    assert last.prompt == (Message("system", "Be brief."), Message("user", "Late?"))
+    chat = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    with pytest.raises(BadInput, match=r"row 5001: it has the columns messages.* another format"):
+        read_rows(Path(write_jsonl(tmp_path / "mixed.jsonl", [*rows, chat])))
+    with pytest.raises(BadInput, match=r"row 2: it has the columns question, answer and none of messages"):
+        read_rows(Path(write_jsonl(tmp_path / "first.jsonl", [chat, *rows[:5]])))

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.data_engineer.decontaminate import BenchmarkText
+from agents.data_engineer.contamination.decontaminate import BenchmarkText
+from agents.data_engineer.formats.methods import reference_of
+from agents.data_engineer.formats.tables import Message, Row, trains
 from agents.data_engineer.prepare import generated_file, generation_job, prepare
 from agents.data_engineer.proposal import EXACT_ONLY, DataProposal, Generate
 from agents.multiple_choice import render_multiple_choice
@@ -102,7 +104,8 @@ def test_planted_duplicates_go_and_every_step_says_what_it_let_through(tmp_path:
     record = prepare(proposal(source, threshold=GIVEN), benchmarks=[], folder=tmp_path / "data", seed=0)
     taken = {step.name: step.rows_in - step.rows_out for step in record.steps}
     assert taken == {
-        "convert": 0, "drop_empty": 1, "drop_ambiguous": 1, "drop_exact_duplicates": 3, "drop_near_duplicates": 1,
+        "convert": 0, "repair_text": 0, "drop_empty": 1, "drop_ambiguous": 1, "drop_secrets": 0,
+        "drop_exact_duplicates": 3, "drop_near_duplicates": 1,
         "decontaminate": 0, "balance_letters": 0,
     }  # fmt: skip
     assert record.rows == 30
@@ -210,3 +213,88 @@ def test_the_first_step_says_which_column_became_what(tmp_path: Path) -> None:
         "asked.jsonl: question ← patient_query, answer ← doctor_response; "
         "told.jsonl: question ← instruction, context ← input, answer ← output, system ← system"
     )
+
+
+def test_contamination_stops_the_making_where_that_is_the_rule(tmp_path: Path) -> None:
+    rows = force_rows(20)
+    leaked = BenchmarkText("quick", "q1", rows[3]["Question"], (rows[3]["Correct Answer"],))
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(
+        BadInput, match=r"^1 of 20 rows contain items of quick, the first 1:4; .* contaminated = 'drop'$"
+    ):
+        prepare(proposal(source), benchmarks=[leaked], folder=tmp_path / "d", seed=0, on_contamination="stop")
+    record = prepare(proposal(source), benchmarks=[leaked], folder=tmp_path / "d", seed=0)
+    assert record.evidence is not None
+    assert (record.rows, record.evidence.rows_flagged, record.contamination) == (19, 1, {"quick": 1.0})
+    clean = prepare(proposal(source), benchmarks=[], folder=tmp_path / "d", seed=0, on_contamination="stop")
+    assert clean.rows == 20
+
+
+def test_a_few_rows_that_cannot_be_used_are_left_out_and_told_and_many_are_refused(tmp_path: Path) -> None:
+    source = Path(write_jsonl(tmp_path / "rows.jsonl", force_rows(300)))
+    source.write_text(source.read_text() + 'nope\n{"Question": ["x"]}\n')
+    first, second, *_ = prepare(proposal(str(source)), benchmarks=[], folder=tmp_path / "d", seed=0).steps
+    assert (first.name, first.rows_in, first.rows_out) == ("drop_unusable", 302, 300)
+    assert (first.note, second.name) == ("not json 1, not text 1", "convert")
+    source.write_text(source.read_text() + "nope\n" * 9)
+    with pytest.raises(BadInput, match=r"^11 of 311 rows cannot be used, the first: .*line 301 is not JSON"):
+        prepare(proposal(str(source)), benchmarks=[], folder=tmp_path / "d", seed=0)
+
+
+def test_broken_text_is_mended_and_rows_with_secrets_are_left_out(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"What is thing {n}?", "completion": f"A cafÃ© {n}."} for n in range(9)]
+    leak = {"prompt": "How do I log in?", "completion": "With hf_" + "aB3" * 11}
+    record = prepare(
+        proposal(write_jsonl(tmp_path / "r.jsonl", [*pairs, leak])), benchmarks=[], folder=tmp_path, seed=0
+    )
+    assert [row["completion"][0]["content"] for row in read_jsonl(record.path)] == [f"A café {n}." for n in range(9)]
+    taken = {step.name: step.rows_in - step.rows_out for step in record.steps}
+    assert taken["drop_secrets"] == 1
+
+
+def test_sources_are_mixed_by_weight(tmp_path: Path) -> None:
+    sources = [
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"prompt": f"{name} {n}?", "completion": name} for n in range(20)])
+        for name in ("a", "b")
+    ]
+    weights = dict(zip(sources, (1, 3), strict=True))
+    record = prepare(proposal(*sources, rows=40), benchmarks=[], folder=tmp_path / "d", seed=0, weights=weights)
+    assert Counter(row["completion"][0]["content"] for row in read_jsonl(record.path)) == {"a": 10, "b": 30}
+    with pytest.raises(BadInput, match="the weights are for"):
+        prepare(proposal(*sources), benchmarks=[], folder=tmp_path / "d", seed=0, weights={"c": 1})
+
+
+def test_tools_texts_and_answers_to_check_are_laid_out_as_trl_takes_them(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "say", "parameters": {}}}]
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "say", "arguments": '{"a": 1}'}}]}
+    chats = [{"messages": [{"role": "user", "content": f"Say {n}."}, call], "tools": tools} for n in range(8)]
+    (row, *_) = read_jsonl(
+        prepare(proposal(write_jsonl(tmp_path / "t.jsonl", chats)), benchmarks=[], folder=tmp_path, seed=0).path
+    )
+    assert json.loads(row["tools"]) == tools
+    said = {"name": "say", "arguments": {"a": 1}}
+    assert row["completion"][0]["tool_calls"] == [{"type": "function", "function": said}]
+    texts = [{"text": f"Cow {n} says moo."} for n in range(8)]
+    record = prepare(proposal(write_jsonl(tmp_path / "x.jsonl", texts)), benchmarks=[], folder=tmp_path, seed=0)
+    assert read_jsonl(record.path) == texts
+    sums = [{"question": f"{n} + 1?", "answer": f"Well: {n} + 1\n#### {n + 1}"} for n in range(8)]
+    wanted = DataProposal(sources=(write_jsonl(tmp_path / "s.jsonl", sums),), method="grpo")
+    (row, *_) = read_jsonl(prepare(wanted, benchmarks=[], folder=tmp_path, seed=0).path)
+    assert row == {"prompt": [{"role": "user", "content": "0 + 1?"}], "answer": "1"}
+
+
+@pytest.mark.parametrize(
+    ("completion", "reference"),
+    [
+        ("It is so.\n#### 1,000", "1,000"),
+        (r"So \boxed{\frac{1}{2}} it is, or \boxed{0.5}.", "0.5"),
+        ("Because.\n\nANSWER: C", "C"),
+        ("Paris", "Paris"),
+        ("word " * 21, ""),
+        ("  ", ""),
+    ],
+)
+def test_the_answer_to_check_against_is_the_last_marked_one_or_a_short_reply(completion: str, reference: str) -> None:
+    row = Row(id="1:1", question="?", prompt=(Message("user", "?"),), completion=(Message("assistant", completion),))
+    assert reference_of(row) == reference
+    assert ("grpo" in trains([row])) is bool(reference)

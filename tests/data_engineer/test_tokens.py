@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.data_engineer.tokens import gram_hashes, hashed_words, split_words
-from agents.data_engineer.words import grams, words
+from agents.data_engineer.tokens import gram_hashes, hashed_numbers, hashed_words, split_words
+from agents.data_engineer.words import grams, numbers, words
 
 TEXTS = [
     "A force of 1,000.5 N acts, on 5kg.",
@@ -14,8 +14,9 @@ TEXTS = [
     "ＦＵＬＬ width ﬁ and É",
     "力 は 何",
     "snake_case and camelCase; don't",
+    "١,٢٣٤ m²",
 ]
-ALPHABET = st.text(alphabet="ab 1,.é力_-", max_size=30)
+ALPHABET = st.text(alphabet="aB 1,.", max_size=30) | st.text(alphabet="ab 12,.é力²١，_-", max_size=30)
 
 
 def test_the_words_of_many_texts_are_those_of_each() -> None:
@@ -25,6 +26,12 @@ def test_the_words_of_many_texts_are_those_of_each() -> None:
 @given(st.lists(ALPHABET, max_size=8))
 def test_any_texts_have_the_same_words_one_by_one_and_together(texts: list[str]) -> None:
     assert [list(found) for found in split_words(texts)] == [words(text) for text in texts]
+
+
+@given(st.lists(ALPHABET, max_size=8))
+def test_texts_share_a_hash_of_numbers_exactly_where_their_numbers_are_the_same(texts: list[str]) -> None:
+    pairs = set(zip((tuple(numbers(text)) for text in texts), hashed_numbers(texts).tolist(), strict=True))
+    assert len({found for found, _ in pairs}) == len({value for _, value in pairs}) == len(pairs)
 
 
 @given(st.lists(ALPHABET, max_size=8))

@@ -101,6 +101,13 @@ def test_a_question_may_hold_any_sign_and_the_file_a_byte_order_mark(tmp_path: P
         ([{"prompt": [], "completion": "x"}], "row 1: `prompt` is empty"),
         ([{"prompt": "x", "chosen": "a", "rejected": "a"}], "row 1: `chosen` and `rejected` are the same"),
         ([{"prompt": "x", "completion": "y"}] * 2, "has two rows with the Record ID"),
+        ([{"prompt": "x", "completion": "y", "tools": "look(place)"}], "row 1: `tools` is no list of JSON schemas"),
+        ([{"prompt": "x", "completion": [{"role": "assistant", "content": "", "tool_calls": "look"}]}], "tool_calls: "),
+        (
+            [{"question": "x", "answer": "y", "tools": [{"name": "look"}]}],
+            "or tools are called, so it cannot be matched",
+        ),
+        ([{"text": "Seven km.", "label": 1}], "has the columns text, label; rename them to: Question"),
     ],
 )
 def test_rows_that_cannot_be_asked_are_refused(tmp_path: Path, rows: list[dict[str, Any]], words: str) -> None:
@@ -166,6 +173,29 @@ def test_a_metric_that_the_columns_do_not_allow_is_refused(
 def test_a_loss_has_no_target(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="`target` is a share of right answers; remove it"):
         load_benchmark(BenchmarkGoal(path=str(jsonl(tmp_path, [CHAT])), target=0.5))
+
+
+def test_tools_and_calls_are_part_of_an_item_as_chat_templates_take_them(tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "look", "arguments": {"place": "dock"}}}
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    answer = {"role": "assistant", "content": None, "tool_calls": [call], "weight": 1}
+    rows = [
+        {"prompt": "What is there?", "completion": [answer], "tools": given} for given in (tools, json.dumps(tools))
+    ]
+    first, second = load(jsonl(tmp_path, [row | {"id": n} for n, row in enumerate(rows)])).items
+    plain = first.plain()
+    assert plain["completion"] == [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    assert plain["tools"] == second.plain()["tools"] == tools
+    assert set(plain) == {"id", "prompt", "completion", "rejected", "tools", "category", "part"}
+
+
+def test_a_text_without_a_question_is_scored_by_loss_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, [{"text": "Seven km."}, {"text": "Eight\u2028km."}])
+    benchmark = load_benchmark(BenchmarkGoal(path=str(path), metric="loss"))
+    assert [item.plain()["text"] for item in benchmark.items] == ["Seven km.", "Eight\u2028km."]
+    assert [item.question for item in benchmark.items] == ["Seven km.", "Eight\u2028km."]
+    with pytest.raises(BadInput, match="row 1: `text` is empty"):
+        load_benchmark(BenchmarkGoal(path=str(jsonl(tmp_path, [{"text": "\n"}])), metric="loss"))
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])

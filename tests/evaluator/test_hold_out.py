@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -176,3 +177,36 @@ def test_too_few_usable_rows_and_a_folder_that_cannot_be_written_say_what_to_do(
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Unavailable, match=r"cannot be written .*; make room and resume"):
         write([text_row(n) for n in range(100)], CHOSEN, tmp_path / "file")
+
+
+def test_tools_and_calls_are_held_out_with_their_rows_and_are_never_matched(tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "look", "arguments": {"place": "dock"}}}
+    said = {"role": "assistant", "content": "", "tool_calls": json.dumps([call]), "reasoning": "", "name": ""}
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    rows = [text_row(n, answer="7 km", tools=json.dumps(tools)) for n in range(100)]
+    rows[10] |= {"completion": [said]}
+    rows[11] |= {"tools": ""}
+    [goal] = write(rows, CHOSEN, tmp_path)
+    called, plain, *others = load_benchmark(goal).items
+    assert isinstance(called, TextItem)
+    assert called.completion[0].plain() == {"role": "assistant", "content": "", "tool_calls": [call]}
+    assert [item.plain().get("tools") for item in (called, plain, *others)] == [tools, None, *[tools] * 48]
+
+
+def test_passages_are_measured_as_they_stand_and_not_together_with_conversations(tmp_path: Path) -> None:
+    passages = [{"id": f"data:{n}", "passage": f"Passage {n}, Grüße.", "prompt": (), "tools": ""} for n in range(100)]
+    [goal] = write(passages, CHOSEN, tmp_path)
+    assert (goal.metric, goal.primary) == ("loss", True)
+    first = load_benchmark(goal).items[0]
+    assert isinstance(first, TextItem)
+    assert (first.text, first.question, first.prompt, first.part) == (
+        "Passage 10, Grüße.", "Passage 10, Grüße.", (), Part.REPORT,
+    )  # fmt: skip
+    with pytest.raises(BadInput, match="the data mix texts and conversations"):
+        write([*passages[:50], *(text_row(n) for n in range(50, 100))], CHOSEN, tmp_path)
+
+
+def test_what_nobody_wants_is_no_reference(tmp_path: Path) -> None:
+    rows = [text_row(n, label=n != 10) for n in range(100)]
+    [goal] = write(rows, CHOSEN, tmp_path)
+    assert {item.id for item in load_benchmark(goal).items} == {f"data:{n}" for n in range(11, 60)}

@@ -58,14 +58,21 @@ def _one_thread() -> Iterator[None]:
 def losses_of_trl(model: Any, folder: Path, rows: list[dict[str, Any]], key: str, out: Path) -> list[float]:
     """transformers' own logits, row by row, on the tokens and labels that TRL's trainer makes of the rows."""
     import torch
-    from datasets import Dataset
+    from datasets import Dataset, Features, Json, List, Value
     from transformers import AutoTokenizer
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    dataset = Dataset.from_list([{"prompt": row["prompt"], "completion": row[key]} for row in rows])
+    if key == "text":
+        dataset = Dataset.from_list([{"text": row["text"]} for row in rows])
+    else:
+        features = Features({"prompt": List(Json()), "completion": List(Json()), "tools": Value("string")})
+        chats = [
+            {"prompt": row["prompt"], "completion": row[key], "tools": json.dumps(row.get("tools"))} for row in rows
+        ]
+        dataset = Dataset.from_list(chats, features=features)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    settings = {"max_length": None, "completion_only_loss": True, "use_cpu": True, "bf16": False, "report_to": []}
+    settings = {"max_length": None, "completion_only_loss": None, "use_cpu": True, "bf16": False, "report_to": []}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what the libraries tell one another
         arguments = SFTConfig(output_dir=str(out), **settings)
@@ -119,6 +126,43 @@ def test_a_pair_is_won_by_the_text_with_fewer_nats_a_token_and_says_by_how_much(
     assert [row["margin"] for row in lines(folder)] == pytest.approx(margins, abs=1e-3)
     assert [row["score"] for row in lines(folder)] == [int(margin > 0) for margin in margins]
     assert 0 < outcome["score"] < 1
+
+
+CALL = {"type": "function", "function": {"name": "convert", "arguments": {"km": 7}}}
+TOOLS = [{"type": "function", "function": {"name": "convert", "parameters": {"km": {"type": "number"}}}}]
+
+
+def test_tools_are_shown_and_calls_are_measured(tiny_model: Path, model: Any, tmp_path: Path) -> None:
+    import trl
+
+    shutil.copytree(tiny_model, tmp_path / "calling")
+    template = Path(trl.__file__).parent / "chat_templates" / "qwen2_5.jinja"
+    shutil.copy(template, tmp_path / "calling" / "chat_template.jinja")
+    calls = [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
+    answered = [*say("user", "7 km?"), *calls, {"role": "tool", "content": "7000", "name": "convert"}]
+    items = [
+        item(1, "7 km?", "", completion=calls, tools=TOOLS),
+        item(2, "", "7000 m", prompt=answered, tools=TOOLS),
+        item(3, "7 km?", "7000 m"),
+    ]
+    expected = losses_of_trl(model, tmp_path / "calling", items, "completion", tmp_path / "trl")
+    folder = job(tmp_path / "job", items, model=tmp_path / "calling", dtype="float32")
+    result(run(folder, SCRIPT))
+    assert [row["score"] for row in lines(folder)] == pytest.approx(expected, abs=1e-3)
+
+    mute = job(tmp_path / "mute", items, model=tiny_model)
+    refused(mute, SCRIPT, "the chat template does not render tools of item t1; choose a model whose template does")
+
+
+def test_a_text_is_measured_from_its_beginning_to_its_end(tiny_model: Path, model: Any, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").unlink()  # a text needs none
+    texts = ["A cart of mass 3 kg is pulled.", "  7 km\n\nare 7000 m\u2028", "How many metres? " * 30]
+    items = [{"id": f"t{n}", "text": text, "category": "", "part": "report"} for n, text in enumerate(texts)]
+    expected = losses_of_trl(model, tmp_path / "base", items, "text", tmp_path / "trl")
+    folder = job(tmp_path / "job", items, model=tmp_path / "base", dtype="float32")
+    result(run(folder, SCRIPT))
+    assert [row["score"] for row in lines(folder)] == pytest.approx(expected, abs=1e-3)
 
 
 def test_an_adapter_is_measured_on_top_of_its_base(tiny_model: Path, tmp_path: Path) -> None:

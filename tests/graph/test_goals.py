@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 import postgrad
+from graph.intake import check_goal
 from postgrad.decide import approve_all
 from shared_memory.database import Database
 from shared_memory.errors import BadInput
+from shared_memory.goal import DataGoal, Goal
 from shared_memory.ledger import Ledger
 from shared_memory.settings import Settings
 from tests.conftest import MakeGoal
@@ -119,6 +121,51 @@ def test_a_method_that_the_data_cannot_train_is_refused_before_anything_runs(
 ) -> None:
     with pytest.raises(BadInput, match="chosen and rejected"):
         postgrad.run(data_goal(doctors, more='method = "dpo"'))
+
+
+def test_only_methods_with_a_recipe_are_offered_whatever_else_the_rows_could_train(
+    doctors: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    goal = Goal(text="x", base_model=str(tiny_model), data=DataGoal(train=(str(doctors),)))
+    assert check_goal(goal).trains == ("sft",), "short answers could be checked, which GRPO would need"
+    unwanted = tmp_path / "unwanted.jsonl"
+    row = {"prompt": "How far is it?", "completion": "Who cares.", "label": False}
+    unwanted.write_text("".join(json.dumps(row | {"prompt": f"How far is {n}?"}) + "\n" for n in range(100)))
+    with pytest.raises(BadInput, match=r"`sft` needs rows that these data have not \(they train neither\)"):
+        check_goal(goal.model_copy(update={"data": DataGoal(train=(str(unwanted),))}))
+
+
+def _passage(n: int) -> dict[str, Any]:
+    return {"text": f"Report {n}. On day {n} the ship from {CITIES[n % 10]} was seen, with {n * 3} men aboard."}
+
+
+def _called(n: int) -> dict[str, Any]:
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": CITIES[n % 10], "day": n}}}
+    return {
+        "messages": [
+            {"role": "user", "content": f"Will it rain in {CITIES[n % 10]} on day {n}?"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+        ],
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}],
+    }
+
+
+@pytest.mark.parametrize(("row", "columns"), [(_passage, {"text"}), (_called, {"prompt", "completion", "tools"})])
+def test_passages_and_calls_of_tools_are_held_out_and_trained_on_as_they_are(
+    tmp_path: Path, data_goal: Callable[..., Path], settings: Settings, row: Callable[[int], Any], columns: set[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row(n)) + "\n" for n in range(150)))
+    summary = postgrad.run(data_goal(path, limits="experiments = 1"))
+
+    assert summary["status"] == "succeeded", summary["error"]
+    assert set(summary["baseline"]) == {"holdout"}
+    held = [json.loads(line) for line in _data(settings, summary, "holdout.jsonl")]
+    dataset = json.loads(settings.run_paths(summary["run_id"]).report_json.read_text())["records"]["datasets"][0]
+    trained = [json.loads(line) for line in Path(dataset["path"]).read_text().splitlines()]
+    assert set(held[0]) - {"id", "part"} == set(trained[0]) == columns
+    rows = [{column: each[column] for column in columns} for each in (*held, *trained)]
+    assert len({json.dumps(each, sort_keys=True) for each in rows}) == 150
 
 
 def test_too_few_rows_to_hold_some_out_are_refused_with_the_way_out(

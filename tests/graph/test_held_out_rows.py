@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("noop_jobs")
 
 COPYIST = """
 import json, pathlib
-rows = [json.loads(line) for line in pathlib.Path("{source}").read_text().splitlines()]
+rows = [json.loads(line) for line in {text!r}.splitlines()]
 rows += [{{"question": f"How far is port {{n}} of the islands?", "answer": f"{{n}} miles."}} for n in range(60)]
 pathlib.Path("out").mkdir(exist_ok=True)
 pathlib.Path("out/data.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
@@ -63,7 +63,7 @@ def test_a_generator_that_writes_held_out_rows_again_is_found_out_and_the_certif
     visits: Path, goal_with: Callable[[str], Path], settings: Settings, tmp_path: Path
 ) -> None:
     copyist = tmp_path / "copyist.py"
-    copyist.write_text(COPYIST.format(source=visits))
+    copyist.write_text(COPYIST.format(text=visits.read_text()))
     summary = postgrad.run(goal_with(f'train = ["{visits}"]\ngenerator = "{copyist}"\nsynthesise = "always"'))
 
     assert summary["status"] == "succeeded", summary["error"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -30,6 +30,8 @@ class Bench:
     paths: RunPaths
     new_runner: Callable[[], JobRunner]
     attempts: count[int] = field(default_factory=lambda: count(1))
+    sandbox: Literal["", "auto", "none"] = ""
+    """Of its jobs."""
 
     def job(
         self, script: str, config: dict[str, Any] | None = None, timeout: int = 60, secrets: Sequence[str] = ()
@@ -45,6 +47,7 @@ class Bench:
             timeout_seconds=timeout,
             estimate=Estimate(hours=0.01, usd_micro=0, memory_gib=0.1, basis="a test"),
             secrets=tuple(secrets),
+            sandbox=self.sandbox,
         )
         key = submission_key("run", spec, next(self.attempts))
         return spec, key, self.paths.fill_job_folder(key, spec.files, json.dumps(spec.config))

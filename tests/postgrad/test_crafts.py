@@ -62,7 +62,7 @@ def test_audit_tells_what_is_wrong_with_rows(questions: Path) -> None:
     found = postgrad.audit(questions)
 
     assert (found["rows"], found["columns"], found["verdict"]) == (41, ["question", "answer"], "fixable")
-    assert found["methods"] == ["sft"]
+    assert found["methods"] == ["sft", "grpo"]
     assert found["duplicates"]["exact"] == 1
     assert [finding["kind"] for finding in found["findings"]] == ["exact_duplicates"]
 
@@ -90,7 +90,7 @@ def test_audit_of_another_encoding_asks_for_utf_8(tmp_path: Path) -> None:
     for name, row in (("latin.csv", "question,answer\nQué?,Café\n"), ("latin.jsonl", '{"question": "Qué?"}\n')):
         path = tmp_path / name
         path.write_bytes(row.encode("latin-1"))
-        with pytest.raises(BadInput, match="save it as UTF-8"):
+        with pytest.raises(BadInput, match="save the file as UTF-8"):
             postgrad.audit(path)
 
 

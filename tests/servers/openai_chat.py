@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -108,15 +108,18 @@ def openai_chat(script: Script) -> Iterator[ChatServer]:
             request = Request(self.path, headers, json.loads(raw), raw)
             with lock:
                 served.requests.append(request)
-                reply = script(request) if callable(script) else next(replies)
                 number = len(served.requests)
+                scripted = None if callable(script) else next(replies)
+            # Not under the lock: a script may keep a client waiting.
+            reply = script(request) if callable(script) else cast(Reply, scripted)
             if self.path != "/v1/chat/completions":
                 reply = Fault(404, f"Invalid URL (POST {self.path})")
             if isinstance(reply, HangUp):
                 self.close_connection = True
                 return
             status, body = _wire(reply, request, number)
-            self._send(status, body, reply.headers if isinstance(reply, Fault) else {})
+            with suppress(BrokenPipeError, ConnectionResetError):  # the client was killed while it waited
+                self._send(status, body, reply.headers if isinstance(reply, Fault) else {})
 
         def _send(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
             content = json.dumps(body).encode()

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from agents.brain import Brief, Move
+from agents.brain import Brief, DataAudit, Move
 from graph.context import RULES
 from shared_memory.goal import Goal
 from shared_memory.records import DatasetRecord, Diagnosis, Experiment, Finding, Recipe
@@ -54,6 +54,9 @@ def brief_in(request: Request) -> Brief:
         },
         experiments={key: _experiment(key, plain, words) for key, plain in facts["experiments"].items()},
         generated=tuple(facts["generated"]),
+        audit=DataAudit.model_validate(facts["audit"]) if facts.get("audit") else None,
+        choices=facts.get("choices", False),
+        teacher=facts.get("teacher", ""),
     )
 
 

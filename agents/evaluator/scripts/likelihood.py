@@ -10,11 +10,13 @@
      "batch_tokens": 2048, "dtype": "auto"}
 
 `model` and `items` are required. A line of the items file: {"id", "prompt", "completion", "category", "part"}, both
-texts lists of chat messages; metric "preference" also needs `rejected`, and the completion is what was chosen. The
-tokens that count are those of TRL's completion-only loss: all that the chat template adds to the prompt for the answer,
-its end of turn included. An answer is preferred where it has fewer nats a token, so that length decides nothing [SimPO,
-arXiv 2405.14734]. Where a text does not fit the model's context, the answer gets what the prompt leaves, at least half,
-and the prompt loses its beginning. `batch_tokens` bounds a batch, padding included. dtype "auto" is the checkpoint's
+texts lists of chat messages, and where they call tools `tools`, a list of JSON schemas; metric "preference" also needs
+`rejected`, and the completion is what was chosen. The tokens that count are those of TRL's completion-only loss: all
+that the chat template adds to the prompt for the answer, its end of turn included. Metric "loss" also takes {"id",
+"text", "category", "part"}: then all tokens count but the first, and an EOS token at the end, as where TRL trains on
+texts. An answer is preferred where it has fewer nats a token, so that length decides nothing [SimPO, arXiv 2405.14734].
+Where a text does not fit the model's context, the answer gets what the prompt leaves, at least half, and the prompt
+loses its beginning. `batch_tokens` bounds a batch, padding included. dtype "auto" is the checkpoint's
 own on an accelerator; on a CPU it is bfloat16 where the processor calculates in it, and float32 elsewhere.
 
 Prints a progress event every few seconds and {"result": ...} at the end; writes out/items.jsonl, one line an item: the
@@ -32,15 +34,22 @@ import sys
 import time
 import typing
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+REFUSALS = (TemplateError, TypeError, ValueError, LookupError)
+"""What a chat template raises that was not written for such a conversation."""
+Turns = list[dict[str, Any]]
+"""Messages as plain data."""
 METRICS = {"loss": ("completion",), "preference": ("completion", "rejected")}
-"""Metric -> the texts of an item that are measured."""
+"""Metric -> what is measured of an item that is a chat."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 PROGRESS_SECONDS = 2.0
 FLOAT_TOKENS = 256
@@ -118,15 +127,18 @@ def read_items(path: Path, metric: str) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
-            item = json.loads(line)
-            item = {key: item[key] for key in ("id", "prompt", *METRICS[metric], "category", "part")}
-            item["id"] = str(item["id"])
+            given = json.loads(line)
+            item = {"id": str(given["id"])} | {key: given[key] for key in ("category", "part")}
+            if metric == "loss" and "text" in given:
+                items.append(item | {"text": str(given["text"])})
+                continue
             for key in ("prompt", *METRICS[metric]):
-                item[key] = [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in item[key]]
+                item[key] = [turn | {"role": str(turn["role"]), "content": str(turn["content"])} for turn in given[key]]
         except (ValueError, KeyError, TypeError) as e:
             raise JobError(f"{path}, line {number} is not an item ({e!r}); see the top of this script") from e
         if not all(item[key] for key in METRICS[metric]):
             raise JobError(f"{path}, line {number}: give at least one message as {' and as '.join(METRICS[metric])}")
+        item["tools"] = given.get("tools")
         items.append(item)
     if len({item["id"] for item in items}) < len(items):
         raise JobError(f"{path} has an id twice; give every item an id of its own")
@@ -149,8 +161,6 @@ def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     except (OSError, ValueError, RuntimeError) as e:
         reason = " ".join(str(e).split())[:300]
         raise JobError(f"cannot load {config.adapter or config.model} ({reason}); give a folder or a Hub id") from e
-    if not tokenizer.chat_template:
-        raise JobError(f"{config.model} has no chat template; choose an instruct model or add chat_template.jinja")
     native = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if config.dtype != "auto":
         model.to(getattr(torch, config.dtype))
@@ -160,24 +170,68 @@ def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
 
 
 def encode(item: dict[str, Any], key: str, tokenizer: "PreTrainedTokenizerBase", context: int | None) -> Text:
-    """The item's prompt and its answer `key`, as TRL's trainers tokenize them. Raises JobError where that cannot be."""
-    from jinja2 import TemplateError
+    """The item's text, or its prompt and its answer `key`, as TRL's trainers tokenize them.
 
-    try:
-        asked = tokenizer.apply_chat_template(item["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
-        whole = tokenizer.apply_chat_template(item["prompt"] + item[key], return_dict=True)["input_ids"]
-    except TemplateError as e:
-        raise JobError(f"the chat template refuses item {item['id']} ({e}); mend or drop it") from e
+    Raises JobError where that cannot be.
+    """
+    if key == "text":
+        end = tokenizer.eos_token or ""
+        asked, whole = [], tokenizer(item["text"].removesuffix(end) + end)["input_ids"]
+    else:
+        asked, whole = chat_tokens(item, key, tokenizer)
     # Not always after the prompt: some templates render the end of a prompt differently once an answer follows.
     same = next((i for i, pair in enumerate(zip(asked, whole, strict=False)) if pair[0] != pair[1]), len(asked))
     start = max(1, min(same, len(whole)))
     if start == len(whole):
-        raise JobError(f"the chat template leaves nothing of item {item['id']}'s {key}; mend or drop it")
+        raise JobError(f"the tokenizer leaves nothing of item {item['id']}'s {key} to predict; mend or drop it")
     if context is None or len(whole) <= context:
         return Text(whole, start, cut=False)
     end = start + max(context - start, context // 2)
     ids = whole[:end][-context:]
     return Text(ids, start - len(whole[:end]) + len(ids), cut=True)
+
+
+def chat_tokens(item: dict[str, Any], key: str, tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
+    """The prompt as it is put to a model, and with the answer `key`. Raises JobError where the template will not."""
+    if not tokenizer.chat_template:
+        where = tokenizer.name_or_path
+        raise JobError(f"{where} has no chat template; choose an instruct model or add chat_template.jinja")
+    prompt, reply, tools = item["prompt"], item[key], item["tools"]
+    try:
+        lost = next(left_out(prompt, reply, tools, tokenizer), "")
+        asked = tokenizer.apply_chat_template(prompt, tools=tools, add_generation_prompt=True, return_dict=True)
+        whole = tokenizer.apply_chat_template(prompt + reply, tools=tools, return_dict=True)
+    except REFUSALS as e:
+        raise JobError(f"the chat template refuses item {item['id']} ({e}); mend or drop it") from e
+    if lost:
+        move = "choose a model whose template does, or change or drop it"
+        raise JobError(f"the chat template does not render {lost} of item {item['id']}; {move}")
+    return asked["input_ids"], whole["input_ids"]
+
+
+def left_out(prompt: Turns, reply: Turns, tools: Turns | None, tokenizer: Any) -> Iterator[str]:
+    """What of a conversation the chat template makes no use of. Raises one of REFUSALS."""
+
+    def rendered(turns: Turns, tools: Turns | None) -> Any:
+        return tokenizer.apply_chat_template(turns, tools=tools, tokenize=False)
+
+    def without(role: str, key: str, start: int = 0) -> Turns:
+        changed = [turn | {key: ""} if turn["role"] == role and turn.get(key) else turn for turn in chat[start:]]
+        return chat[:start] + changed
+
+    chat = prompt + reply
+    whole = rendered(chat, tools)
+    less = {
+        "tools": (chat, None),
+        "tool_calls": (without("assistant", "tool_calls"), tools),
+        "what tools answer": (without("tool", "content"), tools),
+        # What was thought before earlier turns is left out on purpose by many templates.
+        "reasoning_content": (without("assistant", "reasoning_content", len(prompt)), tools),
+    }
+    for what, rest in less.items():
+        with suppress(*REFUSALS):
+            if rest != (chat, tools) and rendered(*rest) == whole:
+                yield what
 
 
 def batches(texts: list[Text], budget: int) -> Iterator[list[int]]:
@@ -252,7 +306,8 @@ def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
     print(f"loading {config.model}" + (f" with adapter {config.adapter}" if config.adapter else ""), flush=True)
     model, tokenizer = load(config)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    encoded = [[encode(item, key, tokenizer, context) for key in METRICS[config.metric]] for item in items]
+    keys = [("text",) if "text" in item else METRICS[config.metric] for item in items]
+    encoded = [[encode(item, key, tokenizer, context) for key in each] for item, each in zip(items, keys, strict=True)]
     texts = [text for answers in encoded for text in answers]
     measuring = time.monotonic()
     nats = iter(measure(model, texts, config.batch_tokens))

@@ -8,9 +8,11 @@
 """Post-trains a causal language model: `python train.py --config config.json`, in a folder that holds the data.
 
 Every row of `data.jsonl` has a `prompt` and, for SFT, a `completion`, for DPO a `chosen` and a `rejected` one: lists of
-chat messages. Only completions are in the loss, their end-of-turn token included. Writes out/adapter (LoRA) or
-out/model (all weights), and out/metrics.jsonl with one line a weight update. Standard output has one JSON event a line
-and ends with `{"result": ...}`. Exit status 2, with one line on standard error, for a config or data that is no use.
+chat messages. They may call tools, which `tools` describes: JSON schemas, as a JSON text. Only completions are in the
+loss, their end-of-turn token included. For SFT all rows may be a `text` instead, which is in the loss as a whole, and
+gets an EOS token. Writes out/adapter (LoRA) or out/model (all weights), and out/metrics.jsonl with one line a weight
+update. Standard output has one JSON event a line and ends with `{"result": ...}`. Exit status 2, with one line on
+standard error, for a config or data that is no use.
 """
 
 import argparse
@@ -23,18 +25,21 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from jinja2 import TemplateError
+from pydantic import BaseModel, ConfigDict, Field, Json, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 STARTED = time.monotonic()
 OUT = Path("out")
 BASE_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*", "generation_config.json")
 """What a trained model takes over from its base byte for byte: tokenizer, chat template, decoding policy."""
+REFUSALS = (TemplateError, TypeError, ValueError, LookupError)
+"""What a chat template raises that was not written for such a conversation."""
 PROCESSES = int(os.environ.get("WORLD_SIZE", "1"))
 """How many train together; torchrun and accelerate set it."""
 
@@ -84,38 +89,57 @@ class Config(Strict):
 
 
 class Message(BaseModel):
+    """A turn; what else it holds (`tool_calls`, `name`, `reasoning_content`, ...) is for the chat template."""
+
+    model_config = ConfigDict(extra="allow")
     role: str
     content: str
 
 
-class Row(BaseModel):
-    prompt: list[Message]
-    completion: list[Message]
+Turns = list[dict[str, Any]]
+"""Messages as plain data."""
 
 
-class Pair(BaseModel):
-    prompt: list[Message]
-    chosen: list[Message]
-    rejected: list[Message]
+class Chat(BaseModel):
+    prompt: list[Message] = Field(min_length=1)
+    tools: Json[list[dict[str, Any]]] | None = None
+
+
+class Row(Chat):
+    completion: list[Message] = Field(min_length=1)
+
+
+class Pair(Chat):
+    chosen: list[Message] = Field(min_length=1)
+    rejected: list[Message] = Field(min_length=1)
+
+
+class Text(Strict):
+    text: str = Field(pattern=r"\S")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Post-trains a causal language model.")
     parser.add_argument("--config", type=Path, required=True)
     config = read_config(parser.parse_args().config)
-    rows = read_rows(Path(config.data), METHODS[config.method].row)
+    rows = read_rows(Path(config.data), METHODS[config.method].rows)
     quiet_and_local(config)
     with redirect_stdout(io.StringIO()):
         result = train(config, rows)
     emit({"result": result})
 
 
-def train(config: Config, rows: list[Row] | list[Pair]) -> dict[str, Any]:
+def train(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Trains, saves, and returns the run's figures: seconds, GiB, tokens without padding."""
-    from datasets import Dataset
+    from datasets import Dataset, Features, Json, List, Value
 
     model, tokenizer = load(config)
-    dataset = Dataset.from_list([row.model_dump() for row in rows])
+    if "text" not in rows[0]:
+        require_rendering(rows, tokenizer, config)
+    # As JSON, because Arrow gives every message and every tool the keys that any of them has, with nulls.
+    types = {"text": Value("string"), "tools": Json()}
+    features = Features({name: types.get(name, List(Json())) for name in rows[0]})
+    dataset = Dataset.from_list(rows, features=features)
     trainer = METHODS[config.method].trainer(config, model, tokenizer, dataset)
     suit_processor(trainer)
     began = time.monotonic()
@@ -135,14 +159,14 @@ def train(config: Config, rows: list[Row] | list[Pair]) -> dict[str, Any]:
 
 
 def sft(config: Config, model: Any, tokenizer: Any, rows: Any) -> Any:
-    """Supervised fine-tuning on completions."""
+    """Supervised fine-tuning on completions, or on texts."""
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
     arguments = shared_arguments(config) | {
         "max_length": config.max_length,
         "packing": config.packing,
-        "completion_only_loss": True,
+        "completion_only_loss": "completion" in rows.column_names,
         "train_sampling_strategy": "group_by_length" if config.group_by_length and not config.packing else "random",
     }
     return SFTTrainer(
@@ -174,10 +198,11 @@ def dpo(config: Config, model: Any, tokenizer: Any, rows: Any) -> Any:
 class Method:
     trainer: Callable[[Config, Any, Any, Any], Any]
     """Builds the TRL trainer from config, model, tokenizer and rows."""
-    row: type[Row] | type[Pair]
+    rows: tuple[type[BaseModel], ...]
+    """What a data set may consist of."""
 
 
-METHODS = {"sft": Method(sft, Row), "dpo": Method(dpo, Pair)}
+METHODS = {"sft": Method(sft, (Row, Text)), "dpo": Method(dpo, (Pair,))}
 
 
 def shared_arguments(config: Config) -> dict[str, Any]:
@@ -219,11 +244,49 @@ def load(config: Config) -> tuple[Any, Any]:
             model = PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
     except (OSError, ValueError) as error:
         fail(f"{config.adapter or config.model} cannot be loaded: {problem(error)}", "give a model folder or a Hub id")
-    if not tokenizer.chat_template:
-        fail(f"the tokenizer of {config.model} has no chat template", "add chat_template.jinja to the model folder")
     if config.adapter and (not config.lora or model.active_peft_config.r != config.lora.r):
         fail(f"the adapter {config.adapter} has rank {model.active_peft_config.r}", "set lora.r to it")
     return model, tokenizer
+
+
+def require_rendering(rows: list[dict[str, Any]], tokenizer: Any, config: Config) -> None:
+    """Exits 2 where the chat template refuses a row, or leaves a part of it out without a word."""
+    if not tokenizer.chat_template:
+        fail(f"the tokenizer of {config.model} has no chat template", "add chat_template.jinja to the model folder")
+    replies = [name for name in rows[0] if name not in ("prompt", "tools")]
+    for number, row in enumerate(rows, 1):
+        try:
+            lost = [what for name in replies for what in left_out(row["prompt"], row[name], row["tools"], tokenizer)]
+        except REFUSALS as error:
+            lost = [f"it ({problem(error)})"]
+        if lost:
+            what = f"{config.data}, row {number}: the chat template of {config.model} does not render {lost[0]}"
+            fail(what, "choose a model whose template does, or change or drop the row")
+
+
+def left_out(prompt: Turns, reply: Turns, tools: Turns | None, tokenizer: Any) -> Iterator[str]:
+    """What of a conversation the chat template makes no use of. Raises one of REFUSALS."""
+
+    def rendered(turns: Turns, tools: Turns | None) -> Any:
+        return tokenizer.apply_chat_template(turns, tools=tools, tokenize=False)
+
+    def without(role: str, key: str, start: int = 0) -> Turns:
+        changed = [turn | {key: ""} if turn["role"] == role and turn.get(key) else turn for turn in chat[start:]]
+        return chat[:start] + changed
+
+    chat = prompt + reply
+    whole = rendered(chat, tools)
+    less = {
+        "tools": (chat, None),
+        "tool_calls": (without("assistant", "tool_calls"), tools),
+        "what tools answer": (without("tool", "content"), tools),
+        # What was thought before earlier turns is left out on purpose by many templates.
+        "reasoning_content": (without("assistant", "reasoning_content", len(prompt)), tools),
+    }
+    for what, rest in less.items():
+        with suppress(*REFUSALS):
+            if rest != (chat, tools) and rendered(*rest) == whole:
+                yield what
 
 
 def new_adapter(config: Config) -> Any:
@@ -351,16 +414,21 @@ def read_config(path: Path) -> Config:
     return config
 
 
-def read_rows(path: Path, kind: type[Row] | type[Pair]) -> list[Any]:
-    """The rows to train on. Exits 2 at the first that has not what the method needs."""
-    rows: list[Any] = []
+def read_rows(path: Path, kinds: tuple[type[BaseModel], ...]) -> list[dict[str, Any]]:
+    """The rows to train on, all of one kind. Exits 2 at the first that has not what the method needs."""
+    rows: list[dict[str, Any]] = []
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                rows.append(kind.model_validate_json(line))
+                row = json.loads(line)
+                is_text = Text in kinds and isinstance(row, dict) and "text" in row
+                if rows and is_text != ("text" in rows[0]):
+                    raise ValueError("texts and conversations are mixed, and differ in what is learned")
+                rows.append((Text if is_text else kinds[0]).model_validate(row).model_dump())
     except (OSError, ValueError) as error:
-        columns = " and ".join(kind.model_fields)
-        fail(f"{path}, row {len(rows) + 1}: {problem(error)}", f"give rows of {columns}, lists of messages")
+        needed = " and ".join(name for name, field in kinds[0].model_fields.items() if field.is_required())
+        texts = ", or all of text" if Text in kinds else ""
+        fail(f"{path}, row {len(rows) + 1}: {problem(error)}", f"give rows of {needed}, lists of messages{texts}")
     if not rows:
         fail(f"{path} has no rows", "give at least one")
     return rows

@@ -1,0 +1,246 @@
+"""A language model as a writer of training rows: who may be one, and its work as a job like any other."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from agents.data_engineer.formats.rows import Row
+from agents.data_engineer.prepare import GENERATED
+from agents.data_engineer.proposal import Generate
+from agents.data_engineer.synthesis.asking import SIDE_BY_SIDE
+from agents.data_engineer.synthesis.synthesize import PROMPTS, ROWS_A_REQUEST, Order, Teaching, examples_of, topics_of
+from agents.data_engineer.synthesis.verify import ATTEMPTS, ROWS_AT_ONCE
+from agents.jobs.base import JobStatus
+from agents.llm import LanguageModel
+from agents.prompting import fill
+from agents.provider import Provider
+from shared_memory.errors import PostgradError
+from shared_memory.goal import Goal
+from shared_memory.records import Estimate, JobSpec, JobState, Purpose, Record
+from shared_memory.run_paths import RunPaths, write_atomically
+
+SYSTEM, EXAMPLES, CONFIG = "teacher.md", "examples.jsonl", "config.json"
+STATUS, LOG, CANCEL = "teacher.json", "log", "cancel"
+HOSTED, OWN = "hosted", "own"
+"""Flavors of a teacher: what a hosted one is shown leaves this machine."""
+SECONDS_A_REQUEST = 20.0
+"""What a hosted model takes for eight rows; one on a CPU takes longer, and the time-out is generous."""
+REQUEST_TOKENS = 4000
+"""Of a request with its examples, on the long side."""
+TIMEOUT_SECONDS = 4 * 3600
+AT_HOME = ("ollama/", "ollama_chat/")
+"""Providers whose models are on this machine unless an address says otherwise."""
+
+
+def is_hosted(model: str, api_base: str = "", environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a model runs at somebody else's: not on this machine, and not at an address of a private network.
+
+    The address is `api_base`, or what the environment names for the model's provider (`OPENAI_API_BASE`), as LiteLLM
+    takes it. A name is never looked up: what it leads to may change.
+    """
+    provider = model.partition("/")[0].upper() if "/" in model else "OPENAI"
+    named = (environ.get(f"{provider}_{ending}", "") for ending in ("API_BASE", "BASE_URL"))
+    address = api_base or next(filter(None, named), "")
+    if not address:
+        return not model.startswith(AT_HOME)
+    host = urlsplit(address).hostname or ""
+    if host == "localhost":
+        return False
+    try:
+        at = ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return not (at.is_loopback or at.is_private)
+
+
+def refusal(model: str, goal: Goal) -> str:
+    """Why a model may not write training data for a goal, with the next move; empty where it may."""
+    if goal.rules.hosted_teacher or not is_hosted(model, goal.brain.get("api_base", "")):
+        return ""
+    return (
+        f"`{model}` is a hosted model and rules.hosted_teacher is false; name one on this machine "
+        "(its address in [brain] api_base), or give [data] a generator"
+    )
+
+
+def teaching_job(generate: Generate, goal: Goal, rows: Sequence[Row], *, choices: bool, paths: RunPaths) -> JobSpec:
+    """The job in which a teacher writes: its prompt and the rows that it is shown are files, seen at the gate.
+
+    `rows` are the goal's, without those that are held out. `choices`: whether it is to write multiple choice.
+    """
+    order = Order(
+        teacher=generate.teacher,
+        rows=generate.rows,
+        seed=generate.seed,
+        verify=generate.verify,
+        kind="choice" if choices else "text",
+        goal=goal.text,
+        topics=goal.data.topics,
+        have=topics_of(rows, goal.data.topics),
+    )
+    shown = examples_of(rows, generate.seed)
+    hosted = is_hosted(generate.teacher, goal.brain.get("api_base", ""))
+    return JobSpec(
+        purpose=Purpose.GENERATION,
+        experiment="data",
+        title=f"have {generate.teacher} write {generate.rows} training rows"
+        + (f"; {len(shown)} of yours leave this machine as examples" if hosted and shown else ""),
+        script=SYSTEM,
+        files={
+            SYSTEM: paths.store(fill(PROMPTS / SYSTEM).encode()),
+            EXAMPLES: paths.store("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in shown).encode()),
+        },
+        config=order.plain(),
+        runner="teacher",
+        flavor=HOSTED if hosted else OWN,
+        timeout_seconds=TIMEOUT_SECONDS,
+        estimate=estimate(generate, goal),
+    )
+
+
+def estimate(generate: Generate, goal: Goal) -> Estimate:
+    """What a teacher takes: a request for the taxonomy, one for a few rows each, and those that check the rows."""
+    checks = {"computed": 0, "judge": 1, "majority": ATTEMPTS}[generate.verify]
+    requests = 1 + math.ceil(generate.rows / ROWS_A_REQUEST) + checks * (1 + math.ceil(generate.rows / ROWS_AT_ONCE))
+    each = Provider(generate.teacher, goal.brain.get("api_base", "")).most_usd_micro(REQUEST_TOKENS)
+    price = "its price is unknown: tokens are counted, dollars are not" if each is None else "priced by LiteLLM's list"
+    return Estimate(
+        hours=requests * SECONDS_A_REQUEST / SIDE_BY_SIDE / 3600,
+        usd_micro=requests * (each or 0),
+        memory_gib=0.0,
+        basis=f"about {requests} requests, each held against limits.usd and limits.llm_tokens; {price}",
+    )
+
+
+def fault_of_config(spec: JobSpec, goal: Goal) -> str:
+    """Why a teacher's config, which a person may have edited, cannot be carried out; empty if it can."""
+    if spec.runner != TeacherRunner.name:
+        return ""
+    try:
+        order = Order.model_validate(spec.config)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        return f"its config is no order ({'.'.join(map(str, fault['loc']))}: {fault['msg']}); resume, and edit it again"
+    return refusal(order.teacher, goal)
+
+
+class _Status(Record):
+    """What is kept of a teaching beside its answers."""
+
+    timeout: float
+    """Seconds of asking after which it ends with what there is."""
+    state: JobState = JobState.RUNNING
+    seconds: float = 0.0
+    """Of asking so far."""
+    step: int = 0
+    """Rows that the log tells of: what is gone through again after a crash is not told again."""
+    error: str = ""
+
+
+class TeacherRunner:
+    """A JobRunner whose jobs are conversations with a language model; its backend id is the submission key.
+
+    A job goes on while it is looked at: each `status` sends the next few requests, so that a run that is parked,
+    cancelled or out of time is heard between them. A new process goes through the answers on disk and then on.
+    """
+
+    name = "teacher"
+    listing_grace = 0.0
+    _at_work: ClassVar[dict[Path, Teaching]] = {}
+    """Job folder → what this process has of it in hand."""
+
+    def __init__(self, jobs: Path, model: Callable[[str], LanguageModel]) -> None:
+        """jobs: folder of the run's job folders. model: opens a language model, metered, by its name."""
+        self._jobs = jobs.resolve()
+        self._model = model
+
+    def submit(self, spec: JobSpec, key: str, folder: Path) -> str:
+        if self.find(key) is None:
+            self._write(folder, _Status(timeout=spec.timeout_seconds))
+        return key
+
+    def find(self, key: str) -> str | None:
+        return key if (self._jobs / key / STATUS).exists() else None
+
+    def status(self, backend_id: str) -> JobStatus:
+        """The job's state, after another few requests. Raises what keeps the model from being asked at all."""
+        folder = self._jobs / backend_id
+        if self.find(backend_id) is None:
+            return JobStatus(state=JobState.UNKNOWN, error=f"no job {backend_id} was started here")
+        status = _Status.model_validate_json((folder / STATUS).read_text(encoding="utf-8"))
+        if not status.state.terminal:
+            status = self._gone_on(folder, status)
+            self._write(folder, status)
+            if status.state.terminal:
+                self._at_work.pop(folder, None)
+        code = {JobState.SUCCEEDED: 0, JobState.FAILED: 1}.get(status.state)
+        return JobStatus(state=status.state, exit_code=code, seconds=status.seconds, error=status.error)
+
+    def logs(self, backend_id: str, offset: int) -> tuple[str, int]:
+        log = self._jobs / backend_id / LOG
+        if not log.exists():
+            return "", offset
+        with log.open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read()
+        return data.decode(errors="replace"), offset + len(data)
+
+    def cancel(self, backend_id: str) -> None:
+        folder = self._jobs / backend_id
+        if folder.is_dir():
+            (folder / CANCEL).touch()
+
+    def _gone_on(self, folder: Path, status: _Status) -> _Status:
+        if (folder / CANCEL).exists():
+            return status.model_copy(update={"state": JobState.CANCELLED, "error": "it was cancelled"})
+        began = time.monotonic()
+        teaching = self._at_work.get(folder) or self._begun(folder)
+        self._at_work[folder] = teaching
+        try:
+            more = teaching.go_on()
+        except PostgradError:
+            self._at_work.pop(folder, None)  # what was in flight is asked again, or found on disk, when it is resumed
+            raise
+        seconds, step = status.seconds + time.monotonic() - began, len(teaching.rows)
+        if step > status.step:
+            self._tell(folder, {"step": step, "steps": teaching.order.rows, "seconds": round(seconds, 3)})
+        now = status.model_copy(update={"seconds": seconds, "step": max(step, status.step)})
+        return now if more and seconds < status.timeout else self._ended(folder, now, teaching)
+
+    def _begun(self, folder: Path) -> Teaching:
+        """The teaching from its first request, in the words that were approved."""
+        order = Order.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
+        examples = [json.loads(line) for line in (folder / EXAMPLES).read_text(encoding="utf-8").split("\n") if line]
+        system = (folder / SYSTEM).read_text(encoding="utf-8")
+        return Teaching(order, self._model(order.teacher), system, examples)
+
+    def _ended(self, folder: Path, status: _Status, teaching: Teaching) -> _Status:
+        """A cap that left room for some rows ends a job well; one that left room for none ends it without blame."""
+        if teaching.stopped:
+            return status.model_copy(update={"state": JobState.FAILED, "error": teaching.stopped})
+        if not teaching.rows:
+            state = JobState.CANCELLED if teaching.spent else JobState.FAILED
+            return status.model_copy(update={"state": state, "error": str(teaching.spent or "it wrote no rows")})
+        (folder / GENERATED).parent.mkdir(exist_ok=True)
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in teaching.rows)
+        write_atomically(folder / GENERATED, "".join(lines).encode())
+        result = {"rows": len(teaching.rows), "topics": teaching.topics(), "requests lost": teaching.lost}
+        self._tell(folder, {"result": {**result, "ended by": str(teaching.spent or "")}})
+        return status.model_copy(update={"state": JobState.SUCCEEDED})
+
+    def _tell(self, folder: Path, event: dict[str, Any]) -> None:
+        with (folder / LOG).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(event, ensure_ascii=False) + "\n")
+
+    def _write(self, folder: Path, status: _Status) -> None:
+        write_atomically(folder / STATUS, status.model_dump_json().encode())

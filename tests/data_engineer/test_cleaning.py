@@ -1,0 +1,62 @@
+"""What the text of rows is cleaned of, and what is left as it is."""
+
+from __future__ import annotations
+
+from agents.data_engineer.cleaning import (
+    drop_by_length,
+    drop_emails,
+    drop_refusals,
+    drop_secrets,
+    drop_urls,
+    repair_text,
+)
+from agents.data_engineer.formats.rows import Message, Row
+
+
+def row(reply: str, prompt: str = "What?") -> Row:
+    return Row(
+        id=reply[:9], question=prompt, prompt=(Message("user", prompt),), completion=(Message("assistant", reply),)
+    )
+
+
+FINE = [row("It costs 5 €, “naïve” or not.\n\tNext line."), row("日本語"), row("café"), row("x² ≤ 4"), row("🎉")]
+
+
+def replies(rows: list[Row]) -> list[str]:
+    return [row.completion[0].content for row in rows]
+
+
+def test_wrong_decoding_is_mended_control_characters_go_and_right_text_stays_to_the_byte() -> None:
+    broken = [row("cafÃ©"), row("a\x00b\x1b[31mred\x1b[0m\u200b\ufeff"), row("fine", prompt="Itâ€™s?")]
+    kept, step = repair_text([*FINE, *broken])
+    assert kept[: len(FINE)] == FINE
+    assert replies(kept[len(FINE) :]) == ["café", "abred\u200b", "fine"]
+    assert (kept[-1].prompt[0].content, kept[-1].question) == ("It’s?", "It’s?")
+    assert (step.rows_in, step.rows_out) == (8, 8)
+    assert step.note.startswith("3 rows changed")
+    choice = Row(id="c", question="Q", choices=("Ã©", "b"), answer="A", explanation="\x07bell")
+    assert repair_text([choice])[0] == [Row(id="c", question="Q", choices=("é", "b"), answer="A", explanation="bell")]
+
+
+def test_rows_with_secrets_go_and_code_about_tokens_stays() -> None:
+    leak = row("Use hf_" + "aB3" * 11 + " to log in.")
+    kept, step = drop_secrets([leak, row("tokenizer.pad_token = tokenizer.eos_token"), row("a" * 64)])
+    assert (len(kept), leak in kept, step.name) == (2, False, "drop_secrets")
+
+
+def test_refusals_and_addresses_go_where_that_is_asked_for() -> None:
+    rows = [row("I'm sorry, but I can't help with that."), row("As an AI language model, I …"), row("I can't swim."),
+            row("See https://example.org"), row("Write to ann@example.org")]  # fmt: skip
+    assert replies(drop_refusals(rows)[0]) == replies(rows[2:])
+    assert replies(drop_urls(rows)[0]) == replies([*rows[:3], rows[4]])
+    assert replies(drop_emails(rows)[0]) == replies(rows[:4])
+
+
+def test_lengths_are_words_or_what_is_given() -> None:
+    rows = [row("one two three", prompt="a"), row("one", prompt="a")]
+    kept, step = drop_by_length(rows, least=3)
+    assert (kept, step.note) == (rows[:1], "3 words or more")
+    kept, step = drop_by_length(rows, most=2)
+    assert (kept, step.note) == (rows[1:], "0 to 2 words")
+    kept, step = drop_by_length(rows, most=10, lengths=[11, 10])
+    assert (kept, step.note) == (rows[1:], "0 to 10 tokens")
