@@ -83,7 +83,7 @@ class DataAudit(Record):
 
     rows: int
     distinct: int
-    """Without exact duplicates, and without those that are held out to measure on."""
+    """That can be trained on, each counted once, without those that are held out to measure on."""
     verdict: Literal["fit", "fixable", "unfit"] = "fit"
     findings: dict[str, int] = Field(default_factory=dict)
     """Kind of finding → rows that have it."""

@@ -74,6 +74,7 @@ class LanguageModel:
 
     def __init__(self, model: str, *, api_base: str = "", cache: Path, meter: Meter) -> None:
         self.name = model
+        self.api_base = api_base
         self._provider = Provider(model, api_base)
         self._cache = cache
         self._meter = meter

@@ -1,4 +1,4 @@
-"""How a four-choice question is asked: the evaluator asks so, and training data is written so."""
+"""How a multiple-choice question is asked: the evaluator asks so, and training data is written so."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ TEMPLATE = (
 )
 """Byte for byte what inspect-ai's `multiple_choice(cot=True)` sends; kept here because importing it takes seconds."""
 
-LETTERS = "ABCD"
+LETTERS = "ABCDEFGHIJ"
+"""Of the choices of a question, as many as it can have."""
 
 
 def render_multiple_choice(question: str, choices: Sequence[str]) -> str:

@@ -222,6 +222,20 @@ def fault_of_this_machine() -> str:
     return _tried().fault
 
 
+def shortcomings_of_this_machine() -> str:
+    """What the sandbox has to do without here, though it works; empty where it lacks nothing."""
+    tried = _tried()
+    if tried.fault:
+        return ""
+    lacks = [what for option, what in _OPTIONAL.items() if option not in tried.options]
+    lacks += [] if filter_program(as_root=False) else ["a filter for system calls"]
+    return f"without {' and '.join(lacks)}" if lacks else ""
+
+
+_OPTIONAL = {"--proc": "a /proc of its own", "--disable-userns": "bubblewrap's lock on further user namespaces"}
+"""Option of bubblewrap that does not work everywhere → what is missing without it."""
+
+
 class _Tried(Record):
     options: tuple[str, ...] = ()
     """Of bubblewrap, as they work here."""
@@ -232,8 +246,8 @@ class _Tried(Record):
 def _tried() -> _Tried:
     """Start Python in a sandbox, with everything and then without what takes nothing from the isolation.
 
-    Old versions of bubblewrap cannot forbid further user namespaces, which the empty capabilities leave harmless; in
-    some containers no /proc can be mounted, and then there is none.
+    Old versions of bubblewrap cannot forbid further user namespaces, which only the filter for system calls then does;
+    in some containers no /proc can be mounted, and then there is none. See `shortcomings_of_this_machine`.
     """
     if sys.platform != "linux":
         return _Tried(fault=f"code is isolated on Linux only; run postgrad there, {ALLOW}")

@@ -30,6 +30,10 @@ def whether_jobs(state: RunState) -> str:
     return "jobs to run" if state.get("pending") else "nothing to run"
 
 
+def whether_judged(state: RunState) -> str:
+    return "parked" if state["pending"] else "judged"
+
+
 def build(
     roles: Sequence[Role] = tuple(Role), next_step: Step | None = None
 ) -> StateGraph[RunState, Context, Goal, RunState]:
@@ -58,7 +62,7 @@ def build(
         builder.add_node("jobs", build_jobs())
         builder.add_node("verdict", verdict)
         builder.add_edge("jobs", "verdict")
-        builder.add_edge("verdict", "router")
+        builder.add_conditional_edges("verdict", whether_judged, {"judged": "router", "parked": "verdict"})
     for role in working:
         builder.add_conditional_edges(
             f"{role}_carry_out", whether_jobs, {"jobs to run": "jobs", "nothing to run": "router"}

@@ -62,7 +62,9 @@ def data_engineer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain
     if proposal.generate is not None:
         return _ask_for([synthesis.generation_job(proposal.generate, synthesis.data_brief(state, desk), desk)])
     note = desk.journal.notes("held_out").get("held_out")
-    held_out = HeldOut(benchmark=goal.primary.id, rows=note["rows"], files=note.get("files", {})) if note else None
+    held_out = (
+        HeldOut(benchmark=goal.primary.id, rows=note["rows"], files=dict(note.get("files", ()))) if note else None
+    )
     dataset = data_engineer.prepare(
         proposal,
         benchmarks=[] if state.get("held_out") else texts_to_look_for(goal),
@@ -193,7 +195,9 @@ def _hold_out(proposal: HoldOutProposal, brief: Brief, desk: Desk) -> Plain:
     files = digests(str(source.path) for source in to_train_on(brief.goal.data.train))
     goal, ids, total = rows_held_out(brief.goal, proposal, desk.paths.data)
     held_out = [entry.plain() for entry in goal.benchmark]
-    desk.journal.note("held_out", "held_out", {"benchmarks": held_out, "rows": ids, "files": files})
+    # The files as pairs: their order counts, and the journal sorts what has names.
+    note = {"benchmarks": held_out, "rows": ids, "files": [*files.items()]}
+    desk.journal.note("held_out", "held_out", note)
     desk.emit("note", text=f"{len(ids)} of {total} rows are held out to measure on, near-duplicates together")
     return update(held_out=held_out, benchmarks=described(benchmarks_of(goal), desk), pending=[])
 

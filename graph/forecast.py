@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +12,18 @@ from agents.base_model import BaseModel
 from agents.brain import Brief, Move, Role
 from agents.data_engineer import playbook as data_rules
 from agents.data_engineer.prepare import ROWS_PER_HOUR
+from agents.data_engineer.publishing import publisher
 from agents.data_engineer.synthesis import teacher
 from agents.evaluator import evaluation
 from agents.evaluator.proposal import HoldOutProposal
+from agents.provider import Provider
 from agents.researcher import playbook as research_rules
 from agents.trainer.footprint import CHARACTERS_PER_TOKEN, matrix_gflops, timeout_seconds, training_estimate
 from graph.briefing import benchmarks_of
 from graph.carry_out import rows_held_out
 from graph.intake import check_goal
 from graph.routing import JOBS_OF_AN_EXPERIMENT
-from graph.synthesis import audited, teacher_of
+from graph.synthesis import audited, is_multiple_choice, teacher_of
 from shared_memory.goal import Goal
 from shared_memory.records import Estimate, Part, Recipe, Record
 
@@ -51,7 +53,7 @@ class Forecast(Record):
     worst_hours: float
     """No more than the goal's cap."""
     worst_usd: float
-    """No more than the goal's cap."""
+    """Of all steps; a note says so where the goal's cap does not reach that far, which is never exceeded."""
     notes: tuple[str, ...]
 
 
@@ -74,6 +76,7 @@ def forecast(goal: Goal) -> Forecast:
             parameters=found.model.parameters,
             trains=found.trains,
             audit=audited(goal) if found.trains else None,  # too many rows to look at now: their size is known
+            choices=is_multiple_choice(goal),
             teacher="" if not name or teacher.refusal(name, goal) else name,
         )
         steps = [*first, *_steps(goal, found.model, brief, sum(file.stat().st_size for file in found.files))]
@@ -84,14 +87,45 @@ def forecast(goal: Goal) -> Forecast:
     hours, usd = sum(step.worst_hours for step in steps), sum(step.worst_usd for step in steps)
     if hours > limits.hours:
         notes.append(f"the cap of {limits.hours:g} h is reached before every time-out could strike")
+    notes += _notes_on_money(goal, name, steps)
+    notes += _notes_on_data(goal)
     return Forecast(
         steps=tuple(steps),
         jobs=sum(step.jobs for step in steps),
         hours=round(sum(step.hours for step in steps), 4),
         worst_hours=round(min(hours, limits.hours), 4),
-        worst_usd=round(min(usd, limits.usd), 2),
+        worst_usd=round(usd, 2),
         notes=tuple(notes),
     )
+
+
+def _notes_on_money(goal: Goal, writer: str, steps: Sequence[Step]) -> Iterator[str]:
+    """What the goal's cap does not pay for, and a writer of rows whose price is not known."""
+    cap, usd = goal.limits.usd, sum(step.worst_usd for step in steps)
+    if usd and not cap:
+        unpaid = "; ".join(step.what.partition(": ")[0] for step in steps if step.worst_usd)
+        yield f"limits.usd is 0, so this cannot be paid: {unpaid}; raise it, or name what runs on this machine"
+    elif usd > cap:
+        yield f"the cap of ${cap:g} is reached before all of ${usd:.2f} could be spent"
+    writes = writer and any(step.move == Move.DATA and f"rows with {writer}: " in step.what for step in steps)
+    api_base = goal.brain.get("api_base", "")
+    if not writes or not teacher.is_hosted(writer, api_base):
+        return
+    if Provider(writer, api_base).most_usd_micro(teacher.REQUEST_TOKENS) is None:
+        yield f"LiteLLM does not list `{writer}`: check its name; what it costs is not known, so no dollars are counted"
+
+
+def _notes_on_data(goal: Goal) -> Iterator[str]:
+    """What the goal says of its data and their making that no step shows."""
+    data = goal.data
+    if data.generator and data.teacher:
+        yield f"where rows are written, {Path(data.generator).name} writes them; the teacher {data.teacher} is not used"
+    if data.weights:
+        yield "rows are mixed by weight: " + ", ".join(
+            f"{Path(name).name} {weight:g}" for name, weight in zip(data.train, data.weights, strict=True)
+        )
+    if goal.run.sandbox == "none":
+        yield "sandbox = none: generators and generated code run without a sandbox, with all that you may do here"
 
 
 def _steps(goal: Goal, model: BaseModel, brief: Brief, data_bytes: int) -> Iterator[Step]:
@@ -107,7 +141,8 @@ def _steps(goal: Goal, model: BaseModel, brief: Brief, data_bytes: int) -> Itera
     yield data
     score = _evaluations(goal, model, (Part.SELECTION,), Move.CANDIDATE, "", primary_only=True)
     merge = 1 if pilot.lora and "merged" in goal.output.save else 0
-    room = goal.limits.jobs - baseline.jobs - data.jobs - confirm.jobs - merge
+    publish = [_publication(goal)] if goal.output.data_to else []
+    room = goal.limits.jobs - baseline.jobs - data.jobs - confirm.jobs - merge - len(publish)
     count = max(0, min(goal.limits.experiments, room // JOBS_OF_AN_EXPERIMENT))
     adapter = f"LoRA r{pilot.lora.r}" if pilot.lora else "all weights"
     first = f"a pilot of {pilot.id}: {pilot.method.upper()}, {adapter}, learning rate {pilot.learning_rate:g}"
@@ -121,6 +156,15 @@ def _steps(goal: Goal, model: BaseModel, brief: Brief, data_bytes: int) -> Itera
             move=Move.DELIVER, what="merge the champion's adapter and save it", jobs=1, hours=0.01, worst_hours=2
         )
     yield confirm
+    yield from publish
+
+
+def _publication(goal: Goal) -> Step:
+    """The training data to where the goal wants them; how long that takes is known once they are there."""
+    to, private = goal.output.data_to, goal.output.private
+    who = "" if publisher.flavor_of(to) == publisher.FOLDER else ", private" if private else ", for everybody to read"
+    worst = publisher.TIMEOUT_SECONDS / 3600
+    return Step(move=Move.PUBLISH, what=f"publish the training data: {to}{who}", jobs=1, worst_hours=worst)
 
 
 def _data(goal: Goal, brief: Brief, recipes: dict[str, Recipe]) -> Step:

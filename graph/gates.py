@@ -78,6 +78,8 @@ def _without_asking(specs: list[JobSpec], goal: Goal, desk: Desk) -> dict[str, P
 def _read(answer: Any, asked: list[JobSpec]) -> Plain | str:
     """The answer by spec digest, or why it is none: it names something else, or says neither yes nor no.
 
+    An edit of a file that is not to be edited is none either: whoever took a row out would believe that it is gone.
+
     What is typed into a form comes as text, so text is read as the JSON it holds; `yes` and `no` mean all jobs.
     """
     if isinstance(answer, str):
@@ -95,7 +97,20 @@ def _read(answer: Any, asked: list[JobSpec]) -> Plain | str:
     if "approved" in answer:
         return {spec.digest: answer for spec in asked}
     foreign = sorted(answer.keys() - {spec.digest for spec in asked})
-    return f"the last answer names `{foreign[0]}`, which is not asked about" if foreign else answer
+    if foreign:
+        return f"the last answer names `{foreign[0]}`, which is not asked about"
+    fixed = [name for spec in asked for name in _files_edited(answer.get(spec.digest)) if name not in _editable(spec)]
+    return f"the last answer edits `{fixed[0]}`, which is made from records and data and stays" if fixed else answer
+
+
+def _files_edited(said: Any) -> list[str]:
+    edit = said.get("edit") if isinstance(said, dict) else None
+    return list(edit.get("files", {})) if isinstance(edit, dict) and _is_edit(edit) else []
+
+
+def _editable(spec: JobSpec) -> tuple[str, ...]:
+    """The files of a job whose text a person may change: its script, which of a publication is only its card."""
+    return () if spec.runner == publisher.PublishingRunner.name else (spec.script,)
 
 
 def after_gate(state: JobsState) -> str:

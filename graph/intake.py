@@ -10,6 +10,7 @@ from pathlib import Path
 from agents.base_model import BaseModel, find_base_model
 from agents.brain import Role
 from agents.data_engineer.formats.tables import Row, read_sources, trains
+from agents.data_engineer.reading.files import READERS
 from agents.data_engineer.reading.sources import HUB, Source, to_train_on
 from agents.data_engineer.synthesis import teacher
 from agents.evaluator.benchmarks import SMALLEST_PART, Benchmark, load_benchmark
@@ -54,12 +55,17 @@ def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role), brain: str = "
             _require_two_parts(benchmark)
     sources = _sources_of(goal)
     rows = _rows_of(goal, sources)
-    if goal.data.generator and not Path(goal.data.generator).is_file():
-        raise BadInput(f"generator {goal.data.generator} does not exist; check [data] generator")
+    if goal.data.generator:
+        _require_a_script(Path(goal.data.generator))
     if goal.data.teacher and (refused := teacher.refusal(goal.data.teacher, goal)):
         raise BadInput(refused)
     measures = Role.EVALUATOR in roles
     if measures and not goal.benchmark and not goal.data.train:
+        if goal.data.generator or goal.data.teacher:
+            raise BadInput(
+                "rows that are yet to be written cannot be held out to measure on; give a [[benchmark]], or data of "
+                "your own as [data] train"
+            )
         raise BadInput("the goal has neither a [[benchmark]] nor training data to hold rows out of; give one of them")
     if measures and not goal.benchmark and rows is not None and len(rows) < FEWEST_ROWS:
         raise BadInput(
@@ -87,6 +93,13 @@ def _require_a_writer(goal: Goal, brain: str) -> None:
     if goal.data.synthesise == "never" or not (goal.data.generator or (name and not refused)):
         way_out = refused or "give [data] train = [...], or a generator, or a teacher"
         raise BadInput(f"the goal has no training data: {way_out}")
+
+
+def _require_a_script(generator: Path) -> None:
+    if not generator.is_file():
+        raise BadInput(f"generator {generator} does not exist; check [data] generator")
+    if generator.name.lower().endswith(tuple(READERS)):
+        raise BadInput(f"generator {generator} is a data file and no script that writes rows; name it as [data] train")
 
 
 def _require_two_parts(benchmark: Benchmark) -> None:

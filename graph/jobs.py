@@ -36,7 +36,17 @@ from graph.watch import settle, tell, watch
 from shared_memory.errors import BudgetSpent, Conflict
 from shared_memory.goal import Goal
 from shared_memory.ledger import Action, ActionState
-from shared_memory.records import REJECTED, Decision, Envelope, Job, JobSpec, JobState, Purpose, submission_key
+from shared_memory.records import (
+    REJECTED,
+    DatasetRecord,
+    Decision,
+    Envelope,
+    Job,
+    JobSpec,
+    JobState,
+    Purpose,
+    submission_key,
+)
 
 ROLE_OF_PURPOSE = {
     Purpose.GENERATION: "data_engineer",
@@ -140,17 +150,24 @@ def _decision(spec: JobSpec, said: Plain) -> Decision:
 
 
 def edit(spec: JobSpec, changes: Plain, desk: Desk) -> JobSpec:
-    """The spec as a person changed it: another config, or another text of its script; its data stay as they are."""
+    """The spec as a person changed it: another config, or another text of its script; its data stay as they are.
+
+    What a person is told of it is told anew, where it follows from the config.
+    """
     files = dict(spec.files)
     text = changes.get("files", {}).get(spec.script)
     if text is not None:
         files[spec.script] = desk.paths.store(text.encode())
     config = changes.get("config", spec.config)
     edits = [f"{key} {value}" for key, value in config.items() if value != spec.config.get(key)]
-    edits += [f"without {key}" for key in spec.config.keys() - config.keys()]
+    edits += [f"without {key}" for key in sorted(spec.config.keys() - config.keys())]
     edits += [spec.script] if text is not None else []
-    title = f"{spec.title} (edited: {', '.join(edits)})"
-    return spec.model_copy(update={"config": config, "files": files, "title": title})
+    edited = spec.model_copy(update={"config": config, "files": files})
+    if spec.runner == teacher.TeacherRunner.name:
+        edited = teacher.told_anew(edited, Goal.model_validate(desk.runs.get(desk.run_id).goal), desk.paths)
+    if spec.runner == publisher.PublishingRunner.name:
+        edited = publisher.told_anew(edited, desk.journal.all(DatasetRecord), desk.paths)
+    return edited.model_copy(update={"title": f"{edited.title} (edited: {', '.join(edits)})"})
 
 
 def submit(state: JobsState, runtime: Runtime[Context]) -> Plain:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
+from agents import sandbox
 from agents.brain import Brief, DataAudit, Move, Role
 from agents.data_engineer import playbook
 from agents.data_engineer import prepare as data_engineer
@@ -17,12 +20,13 @@ from agents.data_engineer.reading.sources import to_train_on
 from agents.data_engineer.synthesis import teacher
 from agents.data_engineer.synthesis.acceptance import accept
 from agents.data_engineer.synthesis.synthesize import topics_of
-from agents.data_engineer.synthesis.verify import verifier_of
+from agents.data_engineer.synthesis.verify import Verifier, verifier_of
 from agents.evaluator.benchmarks import load_benchmark
 from graph import routing
 from graph.briefing import brief_from
 from graph.context import Desk
 from graph.state import Plain, RunState, update
+from graph.watch import means_are_gone
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
 from shared_memory.records import REJECTED, Finding, Job, JobSpec, JobState, canonical_digest
@@ -77,7 +81,7 @@ def audited(goal: Goal) -> DataAudit:
         topics = topics_of(rows, goal.data.topics)
     return DataAudit(
         rows=report["rows"],
-        distinct=report["rows"] - report["duplicates"]["exact"],
+        distinct=report["left"]["rows"],
         verdict=report["verdict"],
         findings={found["kind"]: found["count"] for found in report["findings"] if found["severity"] != "info"},
         topics=topics,
@@ -120,26 +124,54 @@ def generation_job(generate: Generate, brief: Brief, desk: Desk) -> JobSpec:
     if generate.teacher:
         rows = rows_to_train_on(goal, desk)
         return teacher.teaching_job(generate, goal, rows, choices=brief.choices, paths=desk.paths)
-    return data_engineer.generation_job(generate, paths=desk.paths, timeout_seconds=3600, sandbox=goal.run.sandbox)
+    spec = data_engineer.generation_job(generate, paths=desk.paths, timeout_seconds=3600, sandbox=goal.run.sandbox)
+    if spec.sandbox == "auto" and (lacks := sandbox.shortcomings_of_this_machine()):
+        spec = spec.model_copy(update={"title": f"{spec.title}, in a sandbox {lacks}"})
+    if generate.verify == "computed":
+        return spec
+    hosted = teacher.is_hosted(brief.teacher, goal.brain.get("api_base", ""))
+    checks = f"; {brief.teacher} checks the rows" + (", which leave this machine for it" if hosted else "")
+    return spec.model_copy(update={"title": spec.title + checks})
 
 
-def after_generation(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plain:
-    """Let what was written through the gates; where it does not pass, the run goes on without it, if it can."""
+class _Interrupted(Exception):
+    """The check of written rows is to be left; `means` is the run's halt, empty where it is parked."""
+
+    def __init__(self, means: dict[str, str]) -> None:
+        super().__init__(means["error"])
+        self.means = means
+
+
+def after_generation(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plain | None:
+    """Let what was written through the gates; where it does not pass, the run goes on without it, if it can.
+
+    A model that checks rows takes its time: between its requests a cancellation and the end of the run's time are
+    heard, and become its halt. None where the run is parked meanwhile: done again, it goes on from the answers on disk.
+    """
     goal = routing.goal_of(state)
     proposal = DataProposal.model_validate(state["proposal"])
     if proposal.generate is None:
         raise ValueError("rows were written that nobody proposed")
-    verify = spec.config.get("verify", proposal.generate.verify)  # a person may have edited a teacher's
-    name = proposal.generate.teacher or teacher_of(goal, desk.brain_name(goal, Role.DATA_ENGINEER))
-    model = desk.language_model(goal, Role.DATA_ENGINEER, name) if verify != "computed" else None
-    accepted = accept(
-        data_engineer.generated_file(job),
-        rows_to_train_on(goal, desk),
-        verifier=verifier_of(verify, model),
-        threshold=proposal.near_duplicate_threshold,
-        seed=proposal.generate.seed,
-        folder=desk.paths.data,
-    )
+
+    def heed() -> None:
+        means = means_are_gone(desk, goal, state)
+        if means["halt"] or desk.draining:
+            raise _Interrupted(means)
+
+    began = time.monotonic()
+    try:
+        accepted = accept(
+            data_engineer.generated_file(job),
+            rows_to_train_on(goal, desk),
+            verifier=_verifier(spec, proposal.generate, goal, desk, heed),
+            threshold=proposal.near_duplicate_threshold,
+            seed=proposal.generate.seed,
+            folder=desk.paths.data,
+        )
+    except _Interrupted as interrupted:
+        return update(**interrupted.means) if interrupted.means["halt"] else None
+    finally:
+        desk.count_time(time.monotonic() - began)
     steps = [step.plain() for step in accepted.steps]
     if accepted.file is None:
         return _without(accepted.stopped, steps, job, state, desk)
@@ -147,6 +179,22 @@ def after_generation(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Pl
     notes = "; ".join(f"{step.name}: {step.rows_out} of {step.rows_in} ({step.note})" for step in accepted.steps)
     desk.emit("note", text=f"{accepted.rows} written rows passed; {notes}")
     return update(generated=[*state.get("generated", []), str(accepted.file)])
+
+
+def _verifier(spec: JobSpec, generate: Generate, goal: Goal, desk: Desk, heed: Callable[[], None]) -> Verifier:
+    """What checks the rows of a job: of a teacher's what its config says, which a person may have edited.
+
+    Raises BadInput where the model that is to check them must not see them.
+    """
+    taught = spec.runner == teacher.TeacherRunner.name
+    verify = spec.config["verify"] if taught else generate.verify
+    if verify == "computed":
+        return verifier_of(verify, None)
+    name = spec.config["teacher"] if taught else teacher_of(goal, desk.brain_name(goal, Role.DATA_ENGINEER))
+    if fault := teacher.fault_of_config(spec, goal) if taught else teacher.refusal(name, goal):
+        raise BadInput(fault)
+    desk.emit("note", text=f"{name} checks the written rows ({verify})")
+    return verifier_of(verify, desk.language_model(goal, Role.DATA_ENGINEER, name), heed)
 
 
 def after_failure(job: Job, state: RunState, desk: Desk) -> Plain | None:

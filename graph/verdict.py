@@ -36,7 +36,10 @@ from shared_memory.runs import Outcome, RunStatus
 
 
 def verdict(state: RunState, runtime: Runtime[Context]) -> Plain:
-    """File every job's outcome, and judge the experiment that it belongs to."""
+    """File every job's outcome, and judge the experiment that it belongs to.
+
+    Where the run is parked before that is done, its jobs stay pending, and this node is the next one again.
+    """
     desk = Desk.of(runtime)
     specs = {spec.digest: spec for spec in (JobSpec.model_validate(plain) for plain in state["pending"])}
     changes: Plain = {}
@@ -46,6 +49,8 @@ def verdict(state: RunState, runtime: Runtime[Context]) -> Plain:
         failed = job.state is not JobState.SUCCEEDED or spec is None
         after = with_changes(state, changes)
         outcome = _after_failure(job, after, desk) if failed else _after_success(job, cast(JobSpec, spec), after, desk)
+        if outcome is None:
+            return {}
         for channel, value in outcome.items():
             merged = isinstance(value, dict) and isinstance(changes.get(channel), dict)
             changes[channel] = {**changes[channel], **value} if merged else value
@@ -114,7 +119,7 @@ def _halt(state: RunState, job: Job, rejected: bool) -> dict[str, str]:
     }
 
 
-def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plain:
+def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plain | None:
     goal = routing.goal_of(state)
     if job.purpose is Purpose.GENERATION:
         return synthesis.after_generation(job, spec, state, desk)

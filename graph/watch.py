@@ -15,7 +15,7 @@ from agents.jobs.base import JobRunner, read_events
 from agents.trainer import delivery, training
 from graph import routing
 from graph.context import Context, Desk
-from graph.state import JobsState, Plain, jobs_update
+from graph.state import JobsState, Plain, RunState, jobs_update
 from shared_memory.errors import Unavailable
 from shared_memory.goal import Goal
 from shared_memory.records import Job, JobSpec, JobState, Purpose
@@ -42,7 +42,7 @@ def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
     changed = [job.state for job in tracked.values()] != [job["state"] for job in state["tracked"].values()]
     pause = FIRST_POLL_SECONDS
     while not changed and time.monotonic() - began < WATCH_SECONDS and not desk.draining:
-        means = _means_are_gone(desk, goal, state)
+        means = means_are_gone(desk, goal, state)
         if means["halt"] and means["halt"] != halted["halt"]:
             halted = means
             desk.emit("note", text=f"stopping the running jobs: {means['error']}")
@@ -77,7 +77,7 @@ def _as_booked(job: Job, desk: Desk, goal: Goal) -> Job:
     return action.job
 
 
-def _means_are_gone(desk: Desk, goal: Goal, state: JobsState) -> dict[str, str]:
+def means_are_gone(desk: Desk, goal: Goal, state: JobsState | RunState) -> dict[str, str]:
     """Why the run has to end now, as its halt: cancelled by a person, or out of time; empty while it may go on.
 
     The search may use what is not kept back for the end; saving and measuring the champion may use that, too.
@@ -165,8 +165,10 @@ def stop_open_jobs(run_id: str, context: Context) -> None:
     """Cancel every job of a run that the ledger has as open, and book its end; for a run whose graph cannot."""
     desk = Desk(run_id, context)
     goal = Goal.model_validate(desk.runs.get(run_id).goal)
+    pinned = desk.journal.notes("pinned")
     for action in desk.ledger.open_actions():
-        runner = desk.runner("local")
+        name = pinned[action.key]["spec"]["runner"] if action.key in pinned else "local"
+        runner = desk.runner(name)
         runner.cancel(action.backend_id or action.key)
         ends = time.monotonic() + STOP_SECONDS
         while not (status := runner.status(action.backend_id or action.key)).state.terminal:
@@ -179,6 +181,7 @@ def stop_open_jobs(run_id: str, context: Context) -> None:
             purpose=action.purpose,
             experiment=action.experiment,
             attempt=action.attempt,
+            runner=name,
             backend_id=action.backend_id,
             folder=str(desk.paths.job(action.key)),
             state=status.state if status.state.terminal else JobState.CANCELLED,

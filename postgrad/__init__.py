@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from shared_memory.errors import PostgradError
     from shared_memory.goal import Goal
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = [
     "Answer",
     "Decide",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +54,10 @@ def audit(
     """What is wrong with training data, before anybody trains on them."""
     from postgrad.crafts import audit as audit_data
 
+    if html is not None:
+        from postgrad.audit_page import require_place
+
+        require_place(html, data, clean)
     with _progress() as on_progress:
         found = audit_data(
             data, model=model, revision=revision, max_length=max_length, method=method, benchmark=benchmark or (),
@@ -62,6 +67,8 @@ def audit(
         from postgrad.audit_page import write_page
 
         write_page(found, html)
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has seen enough ends it quietly, as with cat
     if as_json:
         print_json(found)
     else:

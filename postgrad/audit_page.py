@@ -5,7 +5,7 @@ Everything on it is other people's text: Jinja escapes it, the page runs no scri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +16,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from postgrad.audit_table import counted, facts_of, place_of
 from postgrad.report.write import TEMPLATES as REPORT
 from postgrad.units import percent, printable
-from shared_memory.errors import Unavailable
+from shared_memory.errors import BadInput, Unavailable
 from shared_memory.redaction import redact_plain
 from shared_memory.run_paths import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_BARS = 26
+MARK = "· postgrad audit</title>"
+"""By which a page is known to be one of these."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,30 @@ class Histogram:
     def alt(self) -> str:
         """The same in words."""
         return f"{self.title}: " + ", ".join(f"{bar.label} {bar.count:,}" for bar in self.bars)
+
+
+def require_place(path: Path, data: Sequence[str], clean: Path | None = None) -> None:
+    """Raise BadInput where a page would overwrite anything but an earlier page, lie among the data, or has no folder.
+
+    `data` are the names of the sources, `clean` the file of the cleaned copy.
+    """
+    place = path.resolve()
+    for source in (Path(name).expanduser().resolve() for name in data if name.strip()):
+        if place == source or (source.is_dir() and place.is_relative_to(source)):
+            raise BadInput(f"{path} is data that are audited, or lies among them; give another place for the page")
+    if clean is not None and place == clean.resolve():
+        raise BadInput(f"{path} is the cleaned copy; give another name for the page")
+    if not place.parent.is_dir():
+        raise BadInput(f"{place.parent} is no folder; make it first, or give another place")
+    if path.exists() and not _is_page(path):
+        raise BadInput(f"{path} is there already and is no page of an audit; give a name for a new file")
+
+
+def _is_page(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return MARK.encode() in stream.read(2**16)
 
 
 def write_page(found: Mapping[str, Any], path: Path) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console as Terminal
 from rich.table import Table
 from rich.text import Text
 
+from agents.data_engineer.reading.files import short_place
 from postgrad.tables import plain_terminal
 from postgrad.units import duration, one_line, percent
 
@@ -109,14 +110,16 @@ def _lines(finding: Mapping[str, Any]) -> Iterator[Text]:
 
 
 def place_of(example: Mapping[str, Any]) -> str:
-    """`train.jsonl:17`."""
-    return one_line(f"{example['source']}:{example['row']}" if example["row"] else example["source"])
+    """`train.jsonl:17`, or `train.csv row 17`: a row may take several lines there."""
+    return one_line(short_place(example["source"], example["row"]))
 
 
 def counted(finding: Mapping[str, Any]) -> str:
-    """`12 rows, 0.4 %`; empty where a finding is about the data as a whole."""
+    """`12 rows, 0.4 %`; `1 file` for faults of whole files; empty where a finding is about the data as a whole."""
     if not finding["count"]:
         return ""
+    if finding["examples"] and not any(example["row"] for example in finding["examples"]):
+        return f"{finding['count']:,} file{'' if finding['count'] == 1 else 's'}"
     share = "< 0.1 %" if finding["share"] < 0.001 else percent(finding["share"])
     return f"{finding['count']:,} row{'' if finding['count'] == 1 else 's'}, {share}"
 
@@ -124,10 +127,15 @@ def counted(finding: Mapping[str, Any]) -> str:
 def next_moves(found: Mapping[str, Any]) -> Iterator[str]:
     """What to do about it, as commands."""
     if cleaned := found.get("cleaned"):
-        yield f"cleaned: {cleaned['path']} has {cleaned['rows']:,} rows; {cleaned['left_out']:,} were left out, " \
+        left_out = cleaned["left_out"] + cleaned["unreadable"]
+        yield f"cleaned: {cleaned['path']} has {cleaned['rows']:,} rows; {left_out:,} left out, " \
             f"{cleaned['mended']:,} mended"  # fmt: skip
+        if cleaned["not_copied"]:
+            yield f"  {cleaned['not_copied']:,} rows of splits to measure on are not copied"
     elif found["fix_command"]:
         yield f"mend what can be mended ({len(found['fixes'])} of {len(found['findings'])}), as a new file:"
         yield f"  {found['fix_command']}"
+    elif found["fixes"]:
+        yield f"what can be mended takes one file for each: {found['not_cleanable']}"
     if found["findings"]:
         yield "more: --html FILE shows three rows of each kind and histograms, --json has everything"

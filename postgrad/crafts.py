@@ -48,8 +48,8 @@ def audit(
     `{rows, columns, format, methods, not_trainable {method: why}, splits, schema, licence, tokens {tokenizer, p50, p95,
     max, total, sample}, duplicates {exact, near}, contamination [{benchmark, flagged, items, rate, examples}],
     histograms, sampled, findings [{kind, severity, count, share, examples, advice, fix}], fixes, fix_command, left,
-    verdict (fit | fixable | unfit), reason, seconds}`. Raises BadInput for data, a model or a benchmark that cannot be
-    used.
+    not_cleanable (why `clean` would be refused), verdict (fit | fixable | unfit), reason, seconds}`. Raises BadInput
+    for data, a model or a benchmark that cannot be used.
     """
     from agents.data_engineer.audit import audit_sources
 
@@ -69,11 +69,14 @@ def audit(
     again: list[str] = [
         *(f"--benchmark={name}" for name in _names(benchmark)),
         *([f"--model={model}"] if model else []),
+        *([f"--revision={revision}"] if revision else []),
+        *([f"--max-length={max_length}"] if max_length else []),
+        *(["--exact"] if report["sampled"]["tokens"] else []),
     ]
     again += [f"--split={split}"] if split else []
     copy = f"{Path(names[0]).name.partition('.')[0]}-clean.jsonl"
     command = shlex.join(["postgrad", "audit", *names, *again, "--clean", copy])
-    return {"data": names, **report, "fix_command": command if report["fixes"] else ""}
+    return {"data": names, **report, "fix_command": command if report["fixes"] and not report["not_cleanable"] else ""}
 
 
 def _benchmark_texts(name: str) -> list[BenchmarkText]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.jobs.hardware import local_hardware
-from agents.sandbox import fault_of_this_machine
+from agents.sandbox import fault_of_this_machine, shortcomings_of_this_machine
 from shared_memory.database import Database
 from shared_memory.errors import PostgradError
 from shared_memory.settings import Settings
@@ -85,6 +85,9 @@ def _sandbox() -> Check:
     fault, _, advice = fault_of_this_machine().partition("; ")
     if fault:
         return _check("sandbox", "warning", f"{fault}: generators and generated code are refused", advice)
+    if lacks := shortcomings_of_this_machine():
+        advice = "a newer bubblewrap, or a container that may mount /proc, has it"
+        return _check("sandbox", "warning", f"bubblewrap works, {lacks}: generated code runs in it", advice)
     return _check("sandbox", "ok", "bubblewrap works: generators and generated code run in it")
 
 

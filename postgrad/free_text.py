@@ -33,7 +33,7 @@ def goal_from_text(words: str, settings: Settings, **flags: Unpack[Overrides]) -
     model = goal.brain.get("default", settings.brain)
     if model != "playbook":
         goal = _read_by(model, goal, settings)
-    missing = list(_missing(goal))
+    missing = list(_missing(goal, settings))
     if not missing:
         return goal
     draft = write_goal_file(free_name(DRAFT), goal, [f"{what} ({how})" for what, how in missing])
@@ -41,13 +41,21 @@ def goal_from_text(words: str, settings: Settings, **flags: Unpack[Overrides]) -
     raise BadInput(f"the goal lacks {names}; complete {draft}, then: postgrad run {draft}")
 
 
-def _missing(goal: Goal) -> list[tuple[str, str]]:
+def _missing(goal: Goal, settings: Settings) -> list[tuple[str, str]]:
     lacks = []
     if not goal.base_model:
         lacks.append(("base_model", "or --base-model: a Hub id, or a folder"))
-    if not goal.data.train and not goal.data.generator:
+    if not (goal.data.train or goal.data.generator or _is_taught(goal, settings)):
         lacks.append(("[data] train", "or --data: a file of rows to train on"))
     return lacks
+
+
+def _is_taught(goal: Goal, settings: Settings) -> bool:
+    """Whether a language model may write the rows: there is one, and something to measure on that it does not write."""
+    from agents.brain import Role
+
+    mind = goal.mind(Role.DATA_ENGINEER, settings.brain)
+    return bool(goal.benchmark and (goal.data.teacher or mind != "playbook"))
 
 
 def _read_by(model: str, goal: Goal, settings: Settings) -> Goal:

@@ -23,7 +23,8 @@ class BenchmarkGoal(Record):
     name: str = ""
     """A benchmark of the registry."""
     path: str = ""
-    """Or a file: GPQA's columns, question and answer, prompt and completion, or prompt, chosen and rejected."""
+    """Or a file: GPQA's columns, question, choices and answer, question and answer, prompt and completion, or prompt,
+    chosen and rejected."""
     metric: Literal["auto", "choice", "exact", "loss", "preference"] = "auto"
     """How an answer is scored; `auto` goes by the file's columns. `choice`: the right letter. `exact`: the reference
     answer, case and blanks aside. `loss`: nats a token of the reference. `preference`: the chosen text is likelier than
@@ -239,6 +240,8 @@ def _as_a_list(where: str, value: object) -> str:
     """How to write what was given as a single value."""
     if where == "benchmark":
         return "write [[benchmark]] with two brackets, once for each"
+    if where == "data.weights":
+        return "write a list of numbers, one for each entry of train, in its order: [2.0, 1.0]"
     if value in ("", "none"):
         return 'write a list: ["trackio"], or [] for none' if where == "run.report_to" else "write a list: [] for none"
     return f"write a list: {json.dumps([value], ensure_ascii=False, default=str)}"

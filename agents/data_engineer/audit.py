@@ -13,26 +13,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
+
 from agents.data_engineer.checks.card import Card
 from agents.data_engineer.checks.chat import Chat
-from agents.data_engineer.checks.check import AuditBatch, Check, Whole, union
+from agents.data_engineer.checks.check import AuditBatch, Check, Whole, shown, union
 from agents.data_engineer.checks.choices import Choices, crowded
-from agents.data_engineer.checks.cleaned import require_new, write_cleaned
+from agents.data_engineer.checks.cleaned import OneLayout, require_new, write_cleaned
 from agents.data_engineer.checks.duplicates import Contradictions, Duplicates
-from agents.data_engineer.checks.findings import SEVERITIES, AuditFinding, Verdict
+from agents.data_engineer.checks.findings import SEVERITIES, AuditFinding, Example, Verdict
 from agents.data_engineer.checks.languages import Languages
-from agents.data_engineer.checks.lengths import TokenLengths, Words, described, histogram
+from agents.data_engineer.checks.lengths import TokenLengths, Words, histogram
 from agents.data_engineer.checks.model_text import ModelText
 from agents.data_engineer.checks.preferences import Labels, Preferences
 from agents.data_engineer.checks.privacy import Privacy
 from agents.data_engineer.checks.reading import Blanks, Reading, Schema
-from agents.data_engineer.checks.replies import Boilerplate, Refusals
-from agents.data_engineer.checks.stream import OnProgress, Progress, Stream
+from agents.data_engineer.checks.replies import Boilerplate, Hollow, Refusals
+from agents.data_engineer.checks.stream import OnProgress, Progress, Stream, to_train_on
 from agents.data_engineer.checks.text import Characters
 from agents.data_engineer.checks.verdict import MINIMUM_ROWS, that_matter, too_few, verdict_of
 from agents.data_engineer.contamination.benchmark_texts import BenchmarkText
 from agents.data_engineer.formats.methods import METHODS, Method, Trainable
 from agents.data_engineer.formats.rows import Row
+from agents.data_engineer.reading.files import BATCH
 from agents.data_engineer.reading.sources import Source, resolve
 from shared_memory.errors import BadInput
 from shared_memory.records import Record
@@ -67,18 +70,21 @@ class Audit(Record):
 def audit(rows: Sequence[Row]) -> Audit:
     """Looks at all rows: blank parts, doubled choices, identical pairs, exact duplicates, contradictions, length."""
     checks: tuple[Check, ...] = (Blanks(), Choices(), Preferences(), Duplicates(near=False), Contradictions())
-    size = len(rows)
-    batch = AuditBatch("rows", False, 0, range(1, size + 1), (), rows, range(size))
-    for check in checks:
-        check.see(batch)
-    whole = Whole(size, lambda ordinals: tuple(batch.example(at) for at in ordinals))
+    size, lengths = len(rows), Words(None)
+    for first in range(0, size, BATCH):
+        part = rows[first : first + BATCH]
+        batch = AuditBatch("rows", False, first, range(first + 1, size + 1), (), part, range(len(part)))
+        for check in (*checks, lengths):
+            check.see(batch)
+    whole = Whole(size, lambda ordinals: tuple(Example(source="rows", row=at + 1, text=shown(rows[at].text))
+                                               for at in ordinals))  # fmt: skip
     kinds = ("empty", "ambiguous", "identical_pairs", "exact_duplicates", "contradictions")
     found = [finding for check in checks for finding in check.findings(whole) if finding.kind in kinds]
     left = size - len(union(part for check in checks for part in check.dropped()))
-    found += too_few(left)
+    found += too_few(left, size)
     return Audit(
         rows=size,
-        tokens=Tokens.model_validate(described(batch.tokens.lengths, "words")),
+        tokens=Tokens.model_validate(lengths.summary()),
         findings=tuple(found),
         verdict=verdict_of(found, size, left)[0],
     )
@@ -113,6 +119,7 @@ def audit_sources(
     """
     started = time.perf_counter()
     stream = Stream(_chosen(sources, split), on_progress)
+    method = method.strip().lower()
     if method and method not in METHODS:
         raise BadInput(f"`{method}` is no method; give one of {', '.join(METHODS)}")
     if max_length is not None and max_length < 1:
@@ -123,9 +130,16 @@ def audit_sources(
         TokenLengths(ModelText(model, revision), max_length, exact=exact, seed=seed) if model else Words(max_length)
     )
     checks = _Checks(lengths, Languages(seed), Card(stream.sources), _contamination(benchmarks))
+    one = OneLayout(all(source.is_measured_on for source in stream.sources))
     for batch in stream.batches():
+        one.see(batch)
+        if clean is not None and one.conflict:
+            raise BadInput(one.conflict)
         checks.see(batch)
-    return checks.report(stream, method, clean) | {"seconds": round(time.perf_counter() - started, 3)}
+    return checks.report(stream, method, clean) | {
+        "not_cleanable": one.conflict,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
 
 
 def _contamination(benchmarks: Sequence[BenchmarkText]) -> Contamination | None:
@@ -171,8 +185,8 @@ class _Checks:
     def __post_init__(self) -> None:
         some = (
             self.reading, self.schema, self.blanks, self.chat, self.preferences, self.labels, self.choices,
-            self.contradictions, self.duplicates, Characters(), Privacy(), Refusals(), Boilerplate(), self.lengths,
-            self.languages, self.card, self.contamination,
+            self.contradictions, self.duplicates, Characters(), Privacy(), Refusals(), Hollow(),
+            Boilerplate(), self.lengths, self.languages, self.card, self.contamination,
         )  # fmt: skip
         self._all: list[Check] = [check for check in some if check is not None]
 
@@ -189,11 +203,13 @@ class _Checks:
         whole = Whole(stream.rows, stream.lookup)
         found = [finding for check in self._all for finding in check.findings(whole)]
         dropped = union(part for check in self._all for part in check.dropped())
-        lost = stream.rows - self.schema.records
-        left = self.schema.records - len(dropped)
-        found += [*too_few(left), *self._method(method)]
+        trained = to_train_on(stream.spans)
+        rows, records = sum(span.rows for span in trained), sum(span.records for span in trained)
+        left_out = sum(int(np.diff(np.searchsorted(dropped, [span.first, span.end]))[0]) for span in trained)
+        left = records - left_out
+        found += [*too_few(left, rows), *self._method(method)]
         found = sorted(that_matter(found, method), key=lambda entry: (SEVERITIES.index(entry.severity), -entry.count))
-        verdict, reason = verdict_of(found, stream.rows, left)
+        verdict, reason = verdict_of(found, rows, left)
         report = {
             "rows": stream.rows,
             "columns": list(self.schema.columns),
@@ -210,14 +226,14 @@ class _Checks:
             "sampled": self._sampled(),
             "findings": [finding.plain() for finding in found],
             "fixes": [{"kind": f.kind, "rows": f.count, "fix": f.fix} for f in found if f.fix],
-            "left": {"rows": left, "unreadable": lost, "left_out": len(dropped)},
+            "left": {"rows": left, "unreadable": rows - records, "left_out": left_out},
             "verdict": verdict,
             "reason": reason,
         }
         if clean is not None:
             stream.announce(f"writing {clean.name}")
             mended = union(part for check in self._all for part in check.mended())
-            report["cleaned"] = write_cleaned(clean, stream.sources, dropped, mended)
+            report["cleaned"] = write_cleaned(clean, stream.spans, dropped, mended)
         return report
 
     def _histograms(self) -> dict[str, Any]:

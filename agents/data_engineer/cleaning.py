@@ -34,7 +34,7 @@ def repair_text(rows: Sequence[Row]) -> Filtered:
     """
     suspects = _texts(rows).str.contains(f"{CONTROL}|{BEYOND_ASCII}")
     kept = [_repaired(row) if suspect else row for row, suspect in zip(rows, suspects, strict=True)]
-    changed = sum(new is not old for new, old in zip(kept, rows, strict=True))
+    changed = sum(new != old for new, old in zip(kept, rows, strict=True))
     note = f"{changed} rows changed: wrong decoding mended, control characters taken out" if changed else ""
     return kept, Step(name="repair_text", rows_in=len(rows), rows_out=len(rows), note=note)
 
@@ -56,7 +56,12 @@ def _repaired(row: Row) -> Row:
 
 def _each(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(
-        replace(message, content=repaired(message.content), reasoning=repaired(message.reasoning))
+        replace(
+            message,
+            content=repaired(message.content),
+            reasoning=repaired(message.reasoning),
+            tool_calls=repaired(message.tool_calls),
+        )
         for message in messages
     )
 

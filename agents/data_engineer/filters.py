@@ -47,7 +47,7 @@ def drop_identical_pairs(rows: Sequence[Row]) -> Filtered:
 
 def is_identical_pair(row: Row) -> bool:
     """Case and punctuation count here, because a pair may be about them; blanks around the replies do not."""
-    chosen, rejected = ([(m.role, m.content.strip()) for m in reply] for reply in (row.completion, row.rejected))
+    chosen, rejected = ([(m.role, m.says.strip()) for m in reply] for reply in (row.completion, row.rejected))
     return bool(rejected) and chosen == rejected
 
 
@@ -61,7 +61,10 @@ def is_ambiguous(row: Row) -> bool:
 
 
 def drop_exact_duplicates(rows: Sequence[Row]) -> Filtered:
-    """The first of the rows that say the same; case, blanks, Unicode form and the order of choices do not count."""
+    """The first of the rows that say the same; case, Unicode form and the order of choices do not count.
+
+    Blanks neither, save the indentation of lines and the line breaks: they are part of what code says.
+    """
     first: dict[Hashable, Row] = {}
     for row in rows:
         first.setdefault(identity(row), row)
@@ -73,26 +76,35 @@ def identity(row: Row) -> Hashable:
     """Equal for rows that teach the same: same prompt, same reply, same rejected reply, same label."""
     if row.choices is not None and row.answer is not None:
         right = row.choices[letter_index(row.answer)]
-        return (asked(row), normalised(right), normalised(row.explanation))
+        return (asked(row), normalised_lines(right), normalised_lines(row.explanation))
     return (asked(row), _said(row.completion), _said(row.rejected), row.label)
 
 
 def asked(row: Row) -> Hashable:
     """Equal for rows that ask the same."""
     if row.choices is not None:
-        return (normalised(row.question), tuple(sorted(normalised(choice) for choice in row.choices)))
+        return (normalised_lines(row.question), tuple(sorted(normalised_lines(choice) for choice in row.choices)))
     if row.passage:
-        return ("passage", normalised(row.passage))
+        return ("passage", normalised_lines(row.passage))
     return (_said(row.prompt), row.tools) if row.tools else _said(row.prompt)
 
 
 def _said(messages: Sequence[Message]) -> Hashable:
-    return tuple((message.role, normalised(message.content), message.tool_calls) for message in messages)
+    return tuple((m.role, normalised_lines(m.content), m.tool_calls, normalised_lines(m.reasoning)) for m in messages)
 
 
 def normalised(text: str) -> str:
     """One Unicode form, one case, single blanks; punctuation stays, because `a - b` is not `a + b`."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def normalised_lines(text: str) -> str:
+    """Like `normalised`, but lines stay lines and keep the blanks before them: they decide what Python code does."""
+    text = text.strip()
+    if "\n" not in text:
+        return normalised(text)
+    lines = ((line[: len(line) - len(line.lstrip())], normalised(line)) for line in text.split("\n"))
+    return "\n".join(indentation + said if said else "" for indentation, said in lines)
 
 
 def keep_at_most(rows: Sequence[Row], count: int, seed: int) -> Filtered:

@@ -25,7 +25,7 @@ class HeldOut(Record):
     rows: frozenset[str]
     """Their ids, which hold for as long as the files are what they were."""
     files: dict[str, str] = Field(default_factory=dict)
-    """Each file that rows were held out of → its sha256 then."""
+    """Each file that rows were held out of → its sha256 then; in their order, for ids begin with a file's place."""
 
 
 def digests(names: Iterable[str]) -> dict[str, str]:
@@ -57,9 +57,12 @@ def drop_held_out(tables: Sequence[Table], held_out: HeldOut) -> tuple[list[Row]
             f"{len(held_out.rows) - len(held)} of the {len(held_out.rows)} held-out rows are not in the data any "
             "more: the files have changed; start a new run"
         )
-    looked_at = {Path(file) for file in held_out.files}
-    if {table.path for table in tables[: len(looked_at)]} != looked_at:
-        raise BadInput("other files stand before those that rows were held out of; restore them, or start a new run")
+    looked_at = [Path(file) for file in held_out.files]
+    if list(dict.fromkeys(table.path for table in tables))[: len(looked_at)] != looked_at:
+        raise BadInput(
+            "other files stand before those that rows were held out of, or these in another order; restore them, "
+            "or start a new run"
+        )
     others = [row for table in tables if table.path not in looked_at for row in table.rows]
     compared = [*held, *(row for row in others if row.id not in held_out.rows)]
     clusters = near_duplicate_clusters(compared)

@@ -136,8 +136,9 @@ def prepare(
     kept, cleaning, evidence = _clean(rows, proposal, benchmarks, unwanted, on_contamination)
     kept, sampling = _sampled(kept, proposal, tables, weights, seed)
     steps += [*cleaning, *sampling]
-    if len(kept) < MINIMUM_ROWS:
-        raise BadInput(_too_few(len(kept), steps))
+    different = len({row.id for row in kept})  # a mixture repeats rows
+    if different < MINIMUM_ROWS:
+        raise BadInput(_too_few(different, steps))
     content = b"".join(line(render(row, place=proposal.place_choice), proposal.method) for row in kept)
     path, digest = _written(content, folder)
     return DatasetRecord(

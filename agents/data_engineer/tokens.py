@@ -6,6 +6,7 @@ Hashes hold within one process: they are never written down.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from agents.data_engineer.words import WORD
+from agents.data_engineer.words import OPERATORS, WORD, plain_operators
 
 SEED = 42
 _ASCII_WORD = r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|[a-z]+"
 """What `WORD` finds in lower-case ASCII, in half of the time."""
+_OPERATOR = rf"[{re.escape(OPERATORS)}−–×⋅·÷＋－＊／＜＞＝]+"
+_OPERATION = rf"{_OPERATOR}[ \t]*[(\[]*[-+−]?(?:[0-9]|[A-Za-z]\b)"
+"""An operator with the beginning of what it is applied to."""
+_OPERATED = rf"(?:[0-9)\]]|\b[A-Za-z])[ \t)\]]*{_OPERATION}|(?:^|[\s(:,])[-−–][0-9]"
+"""The same after an operand, or a negative number."""
 _PLACES = np.array(
     [1, *(pow(0x9E3779B97F4A7C15, power, 2**64) for power in range(1, 16))],
     dtype=np.uint64,
@@ -70,6 +76,22 @@ def hashed_numbers(texts: Sequence[str] | pl.Series) -> NDArray[np.uint64]:
     found = split_words(column[some]).list.eval(pl.element().filter(pl.element().str.contains(r"^\d")))
     hashes[some.to_numpy()] = found.list.join(" ").hash(SEED).to_numpy()
     return hashes
+
+
+def hashed_operators(texts: Sequence[str] | pl.Series) -> NDArray[np.uint64]:
+    """For each text one hash of the operators at numbers and single letters, in order; 0 for all without any."""
+    column = pl.Series(texts, dtype=pl.String)
+    hashes = np.zeros(len(column), dtype=np.uint64)
+    some = column.str.contains(_OPERATED).arg_true()
+    found = column[some].str.extract_all(_OPERATION).list.join(" ")
+    plain = pl.Series([plain_operators(text) for text in found.str.normalize("NFKC")], dtype=pl.String)
+    hashes[some.to_numpy()] = plain.str.replace_all(r"[ \t]", "").str.to_lowercase().hash(SEED).to_numpy()
+    return hashes
+
+
+def hashed_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """One hash of each text as it stands."""
+    return pl.Series([text.encode("utf-8", "surrogatepass") for text in texts], dtype=pl.Binary).hash(SEED).to_numpy()
 
 
 def split_words(texts: Sequence[str] | pl.Series) -> pl.Series:

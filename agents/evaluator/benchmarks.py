@@ -12,7 +12,8 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import ValidationError
 
-from agents.evaluator.items import Item, Message, TextItem
+from agents.evaluator.items import Item, Message, TextItem, as_text
+from agents.evaluator.listed_choices import LISTED, choices_of, keep_their_places
 from agents.multiple_choice import LETTERS, TEMPLATE
 from shared_memory.errors import BadInput
 from shared_memory.goal import BenchmarkGoal
@@ -25,6 +26,7 @@ ANSWERS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorr
 GPQA = ("Question", *ANSWERS)
 FORMATS: tuple[tuple[tuple[str, ...], tuple[Metric, ...]], ...] = (
     (GPQA, ("choice",)),
+    *((columns, ("choice",)) for columns in LISTED),
     (("prompt", "chosen", "rejected"), ("preference",)),
     (("prompt", "completion"), ("loss", "exact")),
     (("question", "answer"), ("exact", "loss")),
@@ -56,7 +58,10 @@ def load_benchmark(entry: BenchmarkGoal) -> Benchmark:
     Raises BadInput for a name that the registry does not hold, and for a file that is not what it claims to be.
     """
     if entry.name:
-        raise BadInput(f"there is no benchmark `{entry.name}` in this version; give a file as `path`")
+        raise BadInput(
+            f"there is no benchmark `{entry.name}`: benchmarks by name are not in this version; give a file, as `path` "
+            "or --benchmark FILE"
+        )
     path = Path(entry.path)
     if not path.is_file():
         raise BadInput(f"benchmark file {path} does not exist; check [[benchmark]] path")
@@ -81,7 +86,7 @@ def _items(path: Path, changed: int, wanted: str) -> tuple[Metric, tuple[Item | 
         raise BadInput(f"{path} holds no questions; check the file")
     columns, metric = _format(tuple(rows[0]), wanted, path)
     items = tuple(
-        _choice_item(row, f"{path}, row {number}")
+        _choice_item(row, columns, f"{path}, row {number}")
         if metric == "choice"
         else _text_item(row, columns, metric, f"{path}, row {number}")
         for number, row in enumerate(rows, 1)
@@ -96,6 +101,8 @@ def _items(path: Path, changed: int, wanted: str) -> tuple[Metric, tuple[Item | 
 def _format(columns: tuple[str, ...], wanted: str, path: Path) -> tuple[tuple[str, ...], Metric]:
     """The columns that hold the items, and the metric that scores them."""
     formats = FORMATS if wanted == "auto" else (*FORMATS, TEXT)
+    if wanted in ("exact", "loss") and any(set(listed) <= set(columns) for listed in LISTED):
+        raise BadInput(f"{path} has choices, which metric `{wanted}` does not show; leave `metric` out to score them")
     for needed, metrics in formats:
         if set(needed) <= set(columns) and wanted in ("auto", *metrics):
             return needed, next(metric for metric in metrics if wanted in ("auto", metric))
@@ -136,26 +143,39 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _choice_item(row: dict[str, Any], where: str) -> Item:
-    texts = {column: _text(row.get(column)) for column in GPQA}
-    empty = next((column for column, text in texts.items() if not text.strip()), None)
-    if empty:
-        raise BadInput(f"{where}: `{empty}` is empty; fill it or drop the row")
-    choices = [texts[column] for column in ANSWERS]
-    if len(set(choices)) < len(choices):
-        raise BadInput(f"{where}: two of the four choices are the same; mend or drop the row")
-    record_id = _record_id(row, texts["Question"])
+def _choice_item(row: dict[str, Any], columns: tuple[str, ...], where: str) -> Item:
+    question = as_text(row.get(columns[0]))
+    if not question.strip():
+        raise BadInput(f"{where}: `{columns[0]}` is empty; fill it or drop the row")
+    if columns == GPQA:
+        choices, right = _gpqa_choices(row, where), 0
+        record_id = _record_id(row, question)
+    else:
+        choices, right = choices_of(row, columns, where)
+        record_id = _record_id(row, json.dumps([question, *choices]))  # `Which of these is true?` is many questions
     order = list(range(len(choices)))
-    # Seeded by the id alone: the order is part of the benchmark, the same in every run and for every model.
-    Random(record_id).shuffle(order)
+    if columns == GPQA or not keep_their_places(choices):
+        # Seeded by the id alone: the order is part of the benchmark, the same in every run and for every model.
+        Random(record_id).shuffle(order)
     return Item(
         id=record_id,
-        question=texts["Question"],
+        question=question,
         choices=tuple(choices[position] for position in order),
-        answer=LETTERS[order.index(0)],
+        answer=LETTERS[order.index(right)],
         category=_category(row),
         part=_part(row, record_id, where),
     )
+
+
+def _gpqa_choices(row: dict[str, Any], where: str) -> list[str]:
+    """The right choice, then the others."""
+    choices = [as_text(row.get(column)) for column in ANSWERS]
+    empty = next((column for column, text in zip(ANSWERS, choices, strict=True) if not text.strip()), None)
+    if empty:
+        raise BadInput(f"{where}: `{empty}` is empty; fill it or drop the row")
+    if len(set(choices)) < len(choices):
+        raise BadInput(f"{where}: two of the four choices are the same; mend or drop the row")
+    return choices
 
 
 def _text_item(row: dict[str, Any], columns: tuple[str, ...], metric: Metric, where: str) -> TextItem:
@@ -189,7 +209,7 @@ def _text_item(row: dict[str, Any], columns: tuple[str, ...], metric: Metric, wh
 
 
 def _passage(row: dict[str, Any], where: str) -> TextItem:
-    text = _text(row.get("text"))
+    text = as_text(row.get("text"))
     if not text.strip():
         raise BadInput(f"{where}: `text` is empty; fill it or drop the row")
     record_id = _record_id(row, text)
@@ -208,7 +228,7 @@ def _messages(row: dict[str, Any], column: str, role: str, where: str) -> tuple[
         messages = tuple(
             Message(
                 role=entry["role"],
-                content=_text(entry.get("content")),
+                content=as_text(entry.get("content")),
                 **{key: entry[key] for key in Message.SPARSE if entry.get(key)},
             )
             for entry in entries
@@ -238,18 +258,13 @@ def _is_message(entry: dict[str, Any]) -> bool:
     return isinstance(entry.get("role"), str) and not isinstance(content, list | dict)
 
 
-def _text(value: Any) -> str:
-    """A value as text: absent ones are empty, and surrogates that no file can hold are replaced."""
-    return "" if value is None else str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def _record_id(row: dict[str, Any], content: str) -> str:
     given = row.get("Record ID", row.get("id"))
-    return hashlib.sha256(content.encode()).hexdigest()[:16] if given in (None, "") else _text(given)
+    return hashlib.sha256(content.encode()).hexdigest()[:16] if given in (None, "") else as_text(given)
 
 
 def _category(row: dict[str, Any]) -> str:
-    return _text(row.get("Subdomain") or row.get("category"))
+    return as_text(row.get("Subdomain") or row.get("category"))
 
 
 def _part(row: dict[str, Any], record_id: str, where: str) -> Part:

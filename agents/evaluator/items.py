@@ -1,4 +1,4 @@
-"""The items of a benchmark: questions with four choices, prompts with the text that should follow, and whole texts."""
+"""The items of a benchmark: questions with choices, prompts with the text that should follow, and whole texts."""
 
 from __future__ import annotations
 
@@ -84,3 +84,8 @@ class TextItem(_Sparse):
         if self.tools or len(self.completion) != 1 or any(turn.tool_calls for turn in self.prompt + self.completion):
             return False
         return any(map(str.isalnum, self.completion[0].content))
+
+
+def as_text(value: Any) -> str:
+    """A value as text: absent ones are empty, and surrogates that no file can hold are replaced."""
+    return "" if value is None else str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

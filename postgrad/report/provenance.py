@@ -75,11 +75,14 @@ def _where(published: Mapping[str, Any]) -> str:
 
 
 def _generators(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Each script that wrote rows, and what it was kept apart by."""
+    """Each script that wrote rows, and what it was kept apart by; each language model that did, and who checked it."""
     specs = [JobSpec.model_validate(plain["spec"]) for plain in evidence.pinned.values()]
     for spec in specs:
         if spec.sandbox:
             yield f"{spec.script} was run", RUN_IN[spec.sandbox]
+        if spec.runner == "teacher":
+            at = "a hosted model" if spec.flavor == "hosted" else "on this machine or network"
+            yield f"{spec.config['teacher']} wrote rows", f"{at}; how they were checked: {spec.config['verify']}"
 
 
 def _dataset_blocks(entry: DatasetRecord, held_out: bool) -> Iterator[Block]:

@@ -509,3 +509,28 @@ def test_time_does_not_run_on_after_the_end() -> None:
     began = time.monotonic()
     result = run("pass", seconds=20)
     assert result.seconds <= time.monotonic() - began
+
+
+@pytest.mark.skipif(not filter_program(as_root=False), reason="this machine's system calls are not known")
+def test_where_bubblewrap_cannot_forbid_user_namespaces_the_filter_does_and_what_is_lacking_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "--disable-userns" not in sandbox._Tried().options
+    monkeypatch.setattr(sandbox, "_tried", sandbox._Tried)  # as on a machine where no option works
+    assert sandbox.shortcomings_of_this_machine() == (
+        "without a /proc of its own and bubblewrap's lock on further user namespaces"
+    )
+    source = """
+        import ctypes, os, subprocess, sys, threading
+        c = ctypes.CDLL(None, use_errno=True)
+        clone = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+        pid = c.syscall(clone, 0x10000000 | 17, 0, 0, 0, 0)
+        if pid == 0:
+            os._exit(0)
+        print(pid, os.strerror(ctypes.get_errno()))
+        print(c.syscall(430, b"tmpfs", 0), os.strerror(ctypes.get_errno()))
+        threading.Thread(target=print, args=("a thread",)).start()
+        subprocess.run([sys.executable, "-c", "print('a process')"], check=True)
+    """
+    refused = ["-1 Operation not permitted"] * 2
+    assert sorted(run(source).stdout.splitlines()) == [*refused, "a process", "a thread"]

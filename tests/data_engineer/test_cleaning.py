@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agents.data_engineer.cleaning import (
     drop_by_length,
     drop_emails,
@@ -34,6 +36,10 @@ def test_wrong_decoding_is_mended_control_characters_go_and_right_text_stays_to_
     assert (kept[-1].prompt[0].content, kept[-1].question) == ("It’s?", "It’s?")
     assert (step.rows_in, step.rows_out) == (8, 8)
     assert step.note.startswith("3 rows changed")
+    call = Message("assistant", "", tool_calls='[{"function": {"name": "say", "arguments": {"a": "cafÃ©"}}}]')
+    (mended,), step = repair_text([Row(id="t", question="Say.", completion=(call,))])
+    assert mended.completion[0].tool_calls == call.tool_calls.replace("cafÃ©", "café")
+    assert step.note.startswith("1 rows changed")
     choice = Row(id="c", question="Q", choices=("Ã©", "b"), answer="A", explanation="\x07bell")
     assert repair_text([choice])[0] == [Row(id="c", question="Q", choices=("é", "b"), answer="A", explanation="bell")]
 
@@ -42,6 +48,26 @@ def test_rows_with_secrets_go_and_code_about_tokens_stays() -> None:
     leak = row("Use hf_" + "aB3" * 11 + " to log in.")
     kept, step = drop_secrets([leak, row("tokenizer.pad_token = tokenizer.eos_token"), row("a" * 64)])
     assert (len(kept), leak in kept, step.name) == (2, False, "drop_secrets")
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc",
+        "SG." + "aB3-" * 5 + "." + "aB3_" * 10,
+        "npm_" + "a1B2" * 9,
+        "pypi-" + "AgEIcHlwaS5vcmc" + "aB3_" * 20,
+        "1234567890:" + "AAE" + "aB3_" * 8,
+        "eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJ" + "zdWIiOiIxMjM0In0" + "." + "aB3-" * 10,
+        "AccountKey=" + "aB3+" * 21,
+        "Authorization: bearer " + "aB3." * 10,
+        "Aws_Secret_Access_Key: '" + "aB3+" * 10 + "'",
+        'my_Password : "hunter2hunter"',
+        "passwd=hunter2hunter",
+    ],
+)
+def test_every_kind_of_secret_is_met_before_it_is_looked_at_closely(leak: str) -> None:
+    assert drop_secrets([row(f"Log in by {leak} now.")])[0] == []
 
 
 def test_refusals_and_addresses_go_where_that_is_asked_for() -> None:

@@ -41,6 +41,11 @@ ITEMS = [item(template, m, a) for template in TEMPLATES for m in range(40, 46) f
 ]
 
 
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector(ITEMS)
+
+
 def multiple_choice(question: str) -> Row:
     return Row(id="r", question=question, choices=("9 N", "8 N", "7 N", "6 N"), answer="A", explanation="It is 9 N.")
 
@@ -63,12 +68,11 @@ def respaced(text: str) -> str:
 @pytest.mark.parametrize("as_row", [multiple_choice, chat])
 @pytest.mark.parametrize("disguise", [str, str.upper, repunctuated, respaced])
 def test_every_item_is_found_verbatim_recased_and_repunctuated(
-    as_row: Callable[[str], Row], disguise: Callable[[str], str]
+    as_row: Callable[[str], Row], disguise: Callable[[str], str], detector: Detector
 ) -> None:
-    for benchmark in ITEMS:
-        kept, _, contamination = decontaminate([as_row(disguise(benchmark.question))], ITEMS)
-        assert kept == [], benchmark.question
-        assert contamination[benchmark.benchmark] > 0
+    hits = detector.hits([as_row(disguise(benchmark.question)) for benchmark in ITEMS])
+    found = {(hit.row, hit.item) for hit in hits}
+    assert [item.question for row, item in enumerate(ITEMS) if (row, item) not in found] == []
 
 
 def test_a_leak_in_the_reply_or_with_a_few_words_changed_is_found() -> None:
@@ -79,13 +83,13 @@ def test_a_leak_in_the_reply_or_with_a_few_words_changed_is_found() -> None:
     assert decontaminate([reply, changed], ITEMS)[0] == []
 
 
-def test_a_question_split_over_messages_is_put_together_again() -> None:
+def test_a_question_split_over_messages_is_put_together_again(detector: Detector) -> None:
     for benchmark in ITEMS:
         words = benchmark.question.split()
         halves = " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
         turns = Message("user", halves[0]), Message("assistant", "Go on."), Message("user", halves[1])
         row = Row(id="r", question=halves[1], prompt=turns, completion=(Message("assistant", "I see."),))
-        assert decontaminate([row], ITEMS)[0] == [], benchmark.question
+        assert detector.hits([row]), benchmark.question
 
 
 LONG_ONE = BenchmarkText(
@@ -154,6 +158,42 @@ def test_the_same_templates_with_other_numbers_all_stay(as_row: Callable[[str], 
     assert [row.question for row in rows if row not in kept] == []
     assert contamination == {"quick": 0.0, "plain": 0.0}
     assert (step.rows_in, step.rows_out) == (len(rows), len(rows))
+
+
+SUMS = [
+    BenchmarkText("sums", question, question)
+    for question in ("What is 12 * 7?", "What do a * b and c make?", "How warm is -40 °C?", "Is 9 < 4?", "9 + 4")
+]
+
+
+@pytest.mark.parametrize(
+    ("question", "item"),
+    [
+        ("what is 12 × 7 = …", "What is 12 * 7?"),
+        ("What is 12 7", "What is 12 * 7?"),
+        ("What is 12 + 7?", ""),
+        ("What is 12 * -7?", ""),
+        ("What is 12 * 7 + 100 - 3?", ""),
+        ("What do a·b and c make", "What do a * b and c make?"),
+        ("What do a + b and c make?", ""),
+        ("How warm is −40 °C?", "How warm is -40 °C?"),
+        ("How warm is 40 °C?", ""),
+        ("is 9 ＜ 4", "Is 9 < 4?"),
+        ("Is 9 > 4?", ""),
+        ("9+4", "9 + 4"),
+        ("9 - 4", ""),
+    ],
+)
+def test_another_operator_or_sign_is_another_question(question: str, item: str) -> None:
+    assert [hit.item.id for hit in Detector(SUMS).hits([multiple_choice(question)])] == [item] * bool(item)
+
+
+def test_a_brief_question_is_not_found_in_a_longer_one() -> None:
+    asked = "Why does ice float"
+    brief = [BenchmarkText("b", question, question, answer="It is less dense") for question in ("苹果", asked)]
+    longer = [chat("苹果树"), chat("大苹果"), chat(f"{asked} on milk?")]
+    assert screen(longer, brief)[0] == longer
+    assert screen([chat("苹果"), chat(f"{asked}?"), chat(f"Q: {asked.upper()}!")], brief)[0] == []
 
 
 def test_other_questions_that_share_a_stem_stay() -> None:

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.data_engineer.duplicates.dedup import SHINGLE, drop_near_duplicates, identity_digests, shingles, told
+from agents.data_engineer.duplicates.dedup import (
+    SHINGLE,
+    drop_near_duplicates,
+    identity_digests,
+    near_duplicate_clusters,
+    shingles,
+    told,
+)
 from agents.data_engineer.duplicates.near_duplicates import CROWD, NearDuplicates, firsts
 from agents.data_engineer.filters import identity
 from agents.data_engineer.formats.tables import Message, Row
@@ -167,6 +174,39 @@ def test_what_most_rows_share_is_not_compared() -> None:
     rows = [row([*form, *story(rng, 20)]) for _ in range(150)]
     rows.append(row([*rows[0].completion[0].content.split(), "besides"]))
     assert list(searched(rows).pairs()) == [(0, 150)]
+
+
+@pytest.mark.parametrize("count", [16, 60])
+@pytest.mark.parametrize("replies", [("It is as it was told.",), ("positive", "negative")])
+def test_a_long_instruction_in_a_few_rows_makes_no_duplicates(count: int, replies: tuple[str, ...]) -> None:
+    rng = random.Random(12)
+    instruction = " ".join(story(rng, 40))
+    rows = [
+        row(replies[n % len(replies)], f"{instruction} {' '.join(rng.sample(VOCABULARY, 7))}") for n in range(count)
+    ]
+    assert len(searched(rows, 0.7).pairs()) == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("positive", "negative"), ("C++", "C#"), ("a + b", "a - b"), ("x**2", "x*2"), ("😀", "😡"), ("Yes", "No")],
+)
+def test_short_replies_that_differ_make_other_rows_of_one_question(one: str, other: str) -> None:
+    question = " ".join(story(random.Random(13)))
+    rows = [row(one, question), row(other, question), row(f" {one.upper()}", f"{question} besides")]
+    assert list(searched(rows).pairs()) == [(0, 2)]
+    assert near_duplicate_clusters(rows) == [0, 0, 0]
+    choices = [Row("1:1", question, choices=(one, other), answer=letter, explanation="So it is.") for letter in "ABA"]
+    assert list(searched(choices).pairs()) == [(0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("12 * 7", "12 + 7"), ("-40", "40"), ("9 < 4", "9 > 4"), ("a*b", "a/b"), ("12 * 7", "12 * -7")]
+)
+def test_other_operators_in_the_question_make_other_rows(one: str, other: str) -> None:
+    text = " ".join(story(random.Random(14)))
+    rows = [row(text, f"How much is {sum_} here?") for sum_ in (one, other, one.replace("*", " × ").replace("-", "−"))]
+    assert list(searched(rows).pairs()) == [(0, 2)]
 
 
 def test_a_row_that_repeats_one_phrase_counts_it_once() -> None:

@@ -154,6 +154,18 @@ def test_lines_that_are_no_rows_are_faults_with_their_numbers_and_the_others_are
     assert "NaN" in whole.faults[3].detail
 
 
+def test_large_whole_numbers_stay_what_they_are_however_deep_they_stand(tmp_path: Path) -> None:
+    rows = [{"id": 10**20, "call": {"arguments": [{"wei": 10**20 + 1, "share": 0.5}]}}]
+    assert read(written(tmp_path / "a.jsonl", jsonl(rows))).records == rows
+    assert read(written(tmp_path / "a.json", json.dumps(rows).encode())).records == rows
+
+
+@pytest.mark.parametrize(("name", "line"), [("a.jsonl", "nope\n"), ("a.jsonl", "7\n"), ("a.csv", '"a"b,c\n')])
+def test_a_file_with_nothing_but_faults_takes_no_more_memory_than_a_batch(tmp_path: Path, name: str, line: str) -> None:
+    path = written(tmp_path / name, b"x,y\n" + line.encode() * 1000)
+    assert max(len(batch.faults) for batch in read_batches(path, size=100)) <= 101
+
+
 def test_large_whole_numbers_and_lone_surrogates_stay_what_they_are(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", b'{"answer": 12345678901234567890123}\n{"answer": "\\ud800"}\n')
     assert read_records(path) == [{"answer": 12345678901234567890123}, {"answer": "\ud800"}]
@@ -207,6 +219,8 @@ def test_an_xz_file_that_asks_for_too_much_memory_is_cut_off(tmp_path: Path, mon
         ("a.csv", b"", "is empty"),
         ("a.csv", b"\xef\xbb\xbf,,\n1,2,3\n", "has no header: its first line is blank"),
         ("a.csv", b"a,b,a\n1,2,3\n", "has more than one column `a`; rename"),
+        ("a.csv", b"question;answer\n1;2\n", r"seems to have semicolons between its columns; save it as \.csv with"),
+        ("a.tsv", b"question,answer\n1,2\n", "seems to have commas between its columns"),
         ("a.csv", b"a,b\n", "has no rows"),
         ("a.parquet", b"", "is empty"),
         ("a.parquet", TYPES[".parquet"][:-20], "is not valid Parquet"),
@@ -251,7 +265,7 @@ def test_rows_of_csv_with_other_cells_bad_bytes_and_open_quotes_are_faults(tmp_p
     path = written(tmp_path / "rows.csv", b'class,None\r\n1,"a\r\nb"\r\n1,2,3\r\n4\r\n5,\xff\r\n\r\n6,x\r\n7,"y')
     whole = read(path)
     assert [(fault.number, fault.kind) for fault in whole.faults] == [
-        (2, "unreadable"), (3, "unreadable"), (4, "not_utf8"), (7, "truncated"),
+        (2, "malformed"), (3, "malformed"), (4, "not_utf8"), (7, "truncated"),
     ]  # fmt: skip
     assert whole.records == [{"class": "1", "None": "a\r\nb"}, {"class": "", "None": ""}, {"class": "6", "None": "x"}]
     assert whole.numbers == [1, 5, 6]

@@ -7,8 +7,14 @@ from collections import Counter
 import pytest
 
 from agents.data_engineer.audit import audit, audit_letters
-from agents.data_engineer.duplicates.dedup import drop_near_duplicates
-from agents.data_engineer.filters import balance_letters, drop_exact_duplicates, keep_at_most, names_letters
+from agents.data_engineer.duplicates.dedup import drop_near_duplicates, identity_digests
+from agents.data_engineer.filters import (
+    balance_letters,
+    drop_exact_duplicates,
+    drop_identical_pairs,
+    keep_at_most,
+    names_letters,
+)
 from agents.data_engineer.formats.tables import Message, Row
 from agents.data_engineer.words import words
 from tests.data_engineer.rows import force_rows
@@ -90,6 +96,15 @@ def test_rows_that_differ_in_an_operator_or_a_reply_are_no_exact_duplicates() ->
     assert (step.rows_in, step.rows_out) == (4, 3)
 
 
+def test_code_that_differs_in_its_indentation_is_no_exact_duplicate_and_other_blanks_do_not_count() -> None:
+    code = "for n in rows:\n    total += n\n    print(total)"
+    rows = [chat_row("Add up.", text) for text in (code, code.replace("    print", "print"), code.replace("\n", " "))]
+    spaced = [chat_row("Add  up. ", f"{code.replace(' += ', '  += ')}  \n"), chat_row("Add up.", code + "\t")]
+    windows = chat_row("Add up.", code.replace("\n", " \r\n"))
+    assert drop_exact_duplicates([*rows, *spaced, windows])[0] == rows
+    assert len(set(identity_digests([*rows, *spaced, windows]).tolist())) == 3
+
+
 def test_near_duplicates_go_and_the_same_words_with_other_numbers_stay() -> None:
     story = "The quick brown fox jumps over the lazy dog while {n} grey geese cross the old stone bridge at dawn " * 3
     original = chat_row(story.format(n=4), "They do.")
@@ -138,3 +153,27 @@ def test_numbers_keep_their_value_through_punctuation_units_and_unicode() -> Non
     assert words("1,000 kg; 2.50 m/s² (5km)") == ["1000", "kg", "2.50", "m", "s", "2", "5", "km"]
     assert words("“Weiß”—CO₂") == ["weiß", "co", "2"]
     assert len(force_rows(400)) == len({row["Question"] for row in force_rows(400)})
+
+
+def test_replies_that_differ_in_their_reasoning_or_calls_alone_are_different_replies() -> None:
+    thoughts = [Message("assistant", "42", reasoning=f"First {n}, then the rest.") for n in range(16)]
+    asked = (Message("user", "What is 6 × 7?"),)
+    rows = [Row(id=str(n), question="?", prompt=asked, completion=(said,)) for n, said in enumerate(thoughts)]
+    assert drop_exact_duplicates([*rows, rows[3]])[0] == rows
+    calls = [Message("assistant", "", tool_calls=f'[{{"function": {{"name": "f{n}"}}}}]') for n in range(2)]
+    pair = Row(id="1", question="?", prompt=asked, completion=(calls[0],), rejected=(calls[1],))
+    same = Row(id="2", question="?", prompt=asked, completion=(calls[0],), rejected=(calls[0],))
+    assert drop_identical_pairs([pair, same])[0] == [pair]
+
+
+def test_many_rows_in_memory_are_audited_as_one_batch_would_be() -> None:
+    rows = [chat_row(f"What is {n}?", f"It is {n}.") for n in range(5000)]
+    report = audit([*rows, rows[4500], rows[7]])
+    assert (report.rows, report.tokens.max, report.tokens.total) == (5002, 6, 5002 * 6)
+    (found,) = report.findings
+    assert (found.kind, found.count, [example.row for example in found.examples]) == (
+        "exact_duplicates",
+        2,
+        [5001, 5002],
+    )
+    assert found.examples[0].text == "like rows:4501: What is 4500? It is 4500."

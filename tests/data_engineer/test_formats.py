@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from agents.data_engineer.formats.tables import Message, read_rows, read_tables
+from agents.data_engineer.formats import tables
+from agents.data_engineer.formats.columns import Layout, layout_of
+from agents.data_engineer.formats.tables import TOLERATED, Message, read_rows, read_sources, read_tables
 from shared_memory.errors import BadInput
 from tests.data_engineer.rows import force_rows, write_jsonl
 
@@ -113,5 +117,49 @@ def test_a_column_that_turns_up_late_is_taken_in_and_another_format_is_not(tmp_p
     chat = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
     with pytest.raises(BadInput, match=r"row 5001: it has the columns messages.* another format"):
         read_rows(Path(write_jsonl(tmp_path / "mixed.jsonl", [*rows, chat])))
-    with pytest.raises(BadInput, match=r"row 2: it has the columns question, answer and none of messages"):
+    with pytest.raises(BadInput, match=r"row 1: it has the columns messages.* another format"):
         read_rows(Path(write_jsonl(tmp_path / "first.jsonl", [chat, *rows[:5]])))
+    one = Path(write_jsonl(tmp_path / "one.jsonl", [*rows[:300], {"question": "?", "answer": "a", "response": "b"}]))
+    (table,) = read_tables([str(one)], tolerated=0.01)
+    assert (len(table.rows), table.left_out) == (300, {"other_columns": 1}), "one row makes no file unclear"
+
+
+def test_rows_that_all_bring_a_column_of_their_own_cost_no_more_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(path: Path, columns: Sequence[str]) -> Layout:
+        asked.append(len(columns))
+        return layout_of(path, columns)
+
+    monkeypatch.setattr(tables, "layout_of", counted)
+    rows = [{"question": f"{n}?", "answer": "Yes.", f"seen_{n}": 1} for n in range(200)]
+    assert len(read_rows(Path(write_jsonl(tmp_path / "own.jsonl", rows)))) == 200
+    assert max(asked) == 3
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_never_taken_for_a_few_lost_rows(tmp_path: Path) -> None:
+    text = Path(write_jsonl(tmp_path / "rows.jsonl", force_rows(300))).read_bytes()
+    cut = tmp_path / "cut.jsonl"
+    cut.write_bytes(text[:-20])
+    with pytest.raises(BadInput, match=r"line 300 is not JSON .*; get the file anew, for what follows is missing$"):
+        read_tables([str(cut)], tolerated=0.01)
+    packed = tmp_path / "cut.jsonl.gz"
+    packed.write_bytes(gzip.compress(text)[:-200])
+    with pytest.raises(BadInput, match=r"cut or scrambled .*; get the file anew"):
+        read_tables([str(packed)], tolerated=0.01)
+    ragged = tmp_path / "rows.csv"
+    ragged.write_text("prompt,completion\n" + "a,b\n" * 300 + "a,b,c\n")
+    (table,) = read_tables([str(ragged)], tolerated=0.01)
+    assert (len(table.rows), table.left_out) == (300, {"malformed": 1})
+
+
+def test_the_goals_rows_are_read_with_the_tolerance_that_they_are_prepared_with(tmp_path: Path) -> None:
+    path = Path(write_jsonl(tmp_path / "rows.jsonl", force_rows(300)))
+    path.write_text("nope\n" + path.read_text())
+    (table,) = read_tables([str(path)], tolerated=TOLERATED)
+    assert [row.id for row in read_sources([str(path)])] == [row.id for row in table.rows]
+    path.write_text("nope\n" * 3 + path.read_text())
+    with pytest.raises(BadInput, match=r"^4 of 304 rows cannot be used, .*, or take the copy without them"):
+        read_sources([str(path)])

@@ -106,3 +106,15 @@ def test_a_file_that_joins_a_folder_before_the_held_out_ones_is_told(tmp_path: P
     write_jsonl(folder / "a.jsonl", force_rows(20, 9))
     with pytest.raises(BadInput, match="other files stand before those that rows were held out of"):
         made(tmp_path, (str(folder),), held_out)
+
+
+def test_the_same_files_in_another_order_are_told_since_ids_begin_with_the_place_of_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    a, b = (write_jsonl(folder / f"{name}.jsonl", force_rows(20, start)) for name, start in (("a", 2), ("b", 9)))
+    held_out = HeldOut(benchmark="holdout", rows={"1:1", "1:2"}, files=digests([a, b]))
+    assert made(tmp_path, (a, b), held_out).rows == 38
+    with pytest.raises(BadInput, match=r"or these in another order; restore them, or start a new run$"):
+        made(tmp_path, (b, a), held_out)
+    once_more = HeldOut(benchmark="holdout", rows={"1:1", "2:1"}, files=digests([a, str(folder)]))
+    assert made(tmp_path, (a, str(folder)), once_more).rows == 39, "a file and then its folder are in that order"

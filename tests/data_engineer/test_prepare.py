@@ -260,6 +260,9 @@ def test_sources_are_mixed_by_weight(tmp_path: Path) -> None:
     weights = dict(zip(sources, (1, 3), strict=True))
     record = prepare(proposal(*sources, rows=40), benchmarks=[], folder=tmp_path / "d", seed=0, weights=weights)
     assert Counter(row["completion"][0]["content"] for row in read_jsonl(record.path)) == {"a": 10, "b": 30}
+    few = write_jsonl(tmp_path / "few.jsonl", [{"prompt": f"few {n}?", "completion": "few"} for n in range(4)])
+    with pytest.raises(BadInput, match=r"^4 of 4 rows can be used .* and 8 are needed"):
+        prepare(proposal(few, rows=16), benchmarks=[], folder=tmp_path / "d", seed=0, weights={few: 1})
     with pytest.raises(BadInput, match="the weights are for"):
         prepare(proposal(*sources), benchmarks=[], folder=tmp_path / "d", seed=0, weights={"c": 1})
 

@@ -236,6 +236,16 @@ def test_a_persons_topics_stay_and_the_field_adds_its_edge_cases() -> None:
         ("openai/qwen", "", {"OPENAI_API_BASE": "http://127.0.0.1:8000/v1"}, False),
         ("openai/qwen", "https://models.example/v1", {"OPENAI_API_BASE": "http://127.0.0.1:8000/v1"}, True),
         ("hosted_vllm/llama", "", {"HOSTED_VLLM_API_BASE": "http://192.168.1.4/v1"}, False),
+        (
+            "openai/qwen",
+            "",
+            {"OPENAI_API_BASE": "http://localhost/v1", "OPENAI_BASE_URL": "https://models.example"},
+            True,
+        ),
+        ("claude-sonnet-4-5", "", {"OPENAI_API_BASE": "http://localhost/v1"}, True),
+        ("cohere/command", "", {"COHERE_BASE_URL": "http://localhost/v1"}, True),
+        ("sagemaker/an-endpoint", "http://localhost/v1", {}, True),
+        ("ollama/gpt-oss:120b-cloud", "", {}, True),
     ],
 )
 def test_a_model_is_hosted_unless_its_address_is_on_this_machine_or_network(

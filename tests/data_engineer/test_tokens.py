@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.data_engineer.tokens import gram_hashes, hashed_numbers, hashed_words, split_words
-from agents.data_engineer.words import grams, numbers, words
+from agents.data_engineer.tokens import gram_hashes, hashed_numbers, hashed_operators, hashed_words, split_words
+from agents.data_engineer.words import NEGATIVE, grams, numbers, signs, words
 
 TEXTS = [
     "A force of 1,000.5 N acts, on 5kg.",
@@ -54,3 +54,12 @@ def test_a_text_knows_its_tokens() -> None:
     assert hashed.of(2).tolist() == hashed.of(0).tolist()[1:]
     assert hashed.owners.tolist() == [0, 0, 2]
     assert hashed.of(1).dtype == np.uint64
+
+
+def test_operators_and_signs_are_told_apart_and_hyphens_are_none() -> None:
+    sums = ["12 * 7", "12 + 7", "12 * -7", "-40", "9 < 4", "9 > 4", "a + b", "a - b", "x**2", "x*2"]
+    assert len(set(hashed_operators(sums).tolist())) == len(sums)
+    assert hashed_operators(["12 × 7", "a–b", "a−b"]).tolist() == hashed_operators(["12*7", "a-b", "a - b"]).tolist()
+    assert not hashed_operators(["a well-known x-ray of 40 cows", "covid-19", "and/or – 3 or so", ""]).any()
+    assert signs("-40 + (a × -3), x-ray - 5") == [NEGATIVE, "+", "*-", "", "", ""]
+    assert len(signs("Vitamin-C: 3,000 mg — 2×daily")) == len(words("Vitamin-C: 3,000 mg — 2×daily"))

@@ -117,6 +117,62 @@ def test_rows_that_cannot_be_asked_are_refused(tmp_path: Path, rows: list[dict[s
     assert "\n" not in str(refused.value)
 
 
+LISTED = {"question": "How far?", "choices": ["6 km", "7 km", "8 km"]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        LISTED | {"answer": 1},
+        LISTED | {"answer": "1"},
+        LISTED | {"answer": "B"},
+        LISTED | {"answer": "7 km"},
+        LISTED | {"choices": json.dumps(LISTED["choices"]), "answer": "1"},
+        LISTED | {"choices": {"text": LISTED["choices"], "label": ["1", "2", "3"]}, "answerKey": "2"},
+        {"question": "How far?", "options": LISTED["choices"], "answer": "B", "answer_index": 1},
+    ],
+)
+def test_a_list_of_choices_is_asked_as_choices_however_the_right_one_is_told(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    benchmark = load(jsonl(tmp_path, [row]))
+    [item] = benchmark.items
+    assert benchmark.metric == "choice"
+    assert sorted(item.choices) == LISTED["choices"]
+    assert isinstance(item, Item)
+    assert item.choices["ABC".index(item.answer)] == "7 km"
+
+
+def test_listed_choices_are_shuffled_unless_one_speaks_of_the_others(tmp_path: Path) -> None:
+    rows = [LISTED | {"question": f"How far is {number}?", "answer": 1} for number in range(60)]
+    assert set(Counter(item.answer for item in load(jsonl(tmp_path, rows)).items if isinstance(item, Item))) == set(
+        "ABC"
+    )
+    together = ["6 km", "7 km", "Both A and B", "None of the above"]
+    (tmp_path / "other").mkdir()
+    kept = load(jsonl(tmp_path / "other", [row | {"choices": together} for row in rows])).items
+    assert {item.choices for item in kept} == {tuple(together)}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (LISTED | {"answer": 3}, "row 1: `answer` is `3`, which is not among the choices"),
+        (LISTED | {"answer": "9 km"}, "row 1: `answer` is `9 km`, which is not among the choices"),
+        (LISTED | {"answer": -1}, "row 1: `answer` is `-1`, which is not among the choices"),
+        (LISTED | {"answer": None}, "row 1: `answer` is `None`, which is not among the choices"),
+        (LISTED | {"answer": 0, "choices": "6 km or 7 km"}, "row 1: `choices` is no list of 2 to 10 choices"),
+        (LISTED | {"answer": 0, "choices": ["6 km"]}, "row 1: `choices` is no list of 2 to 10 choices"),
+        (LISTED | {"answer": 0, "choices": ["6 km", "6 km"]}, "row 1: two of the 2 choices are the same"),
+    ],
+)
+def test_a_row_whose_right_choice_is_not_known_is_refused(tmp_path: Path, row: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        load(jsonl(tmp_path, [row]))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def messages(*turns: tuple[str, str]) -> list[dict[str, str]]:
     return [{"role": role, "content": content} for role, content in turns]
 
@@ -159,6 +215,7 @@ def test_the_columns_say_how_a_file_is_scored_and_a_metric_overrides_them(
     [
         (row(1), "loss", "metric `loss` cannot score them; rename them to: prompt, completion | question, answer"),
         (PAIR, "exact", "metric `exact` cannot score them; rename them to: prompt, completion | question, answer"),
+        (LISTED | {"answer": 1}, "exact", "has choices, which metric `exact` does not show"),
         (CHAT, "preference", "metric `preference` cannot score them; rename them to: prompt, chosen, rejected"),
     ],
 )
@@ -236,5 +293,5 @@ def test_a_file_that_is_not_what_it_claims_is_refused(tmp_path: Path, name: str,
 def test_a_missing_file_and_an_unknown_name_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not exist; check"):
         load(tmp_path / "none.jsonl")
-    with pytest.raises(BadInput, match="no benchmark `gpqa_main`"):
+    with pytest.raises(BadInput, match="benchmarks by name are not in this version; give a file"):
         load_benchmark(BenchmarkGoal(name="gpqa_main"))

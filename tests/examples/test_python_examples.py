@@ -45,6 +45,7 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(
     assert names["summary"]["status"] == "succeeded"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_runs_from_top_to_bottom_and_is_kept_without_its_outputs(notebook: Path, tmp_path: Path) -> None:

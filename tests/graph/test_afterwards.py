@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 import postgrad
+from agents.data_engineer.proposal import Generate
+from agents.data_engineer.synthesis.teacher import estimate
 from graph.consent import consent_for, envelope_of
 from graph.forecast import forecast
 from postgrad.decide import approve_all
 from shared_memory.budget import Budget
 from shared_memory.database import Database
-from shared_memory.goal import Goal
+from shared_memory.goal import Goal, Output, read_goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
 from shared_memory.records import ComparisonResult, Decision, Job
@@ -30,6 +32,14 @@ pytestmark = pytest.mark.usefixtures("noop_jobs")
 @pytest.fixture(autouse=True)
 def _small_recipe(recipe: Callable[..., None]) -> None:
     recipe()
+
+
+def test_what_leaves_this_machine_is_asked_about_each_time_whatever_was_approved_before() -> None:
+    at_home = spec_of(1, 0).model_copy(update={"runner": "teacher", "flavor": "own"})
+    elsewhere = at_home.model_copy(update={"flavor": "hosted"})
+    assert at_home.scope == elsewhere.scope
+    yes = Decision(spec_digest=at_home.digest, approved=True, by="person", envelope=envelope_of(at_home))
+    assert consent_for(elsewhere, [yes], []) is None
 
 
 def test_a_later_no_takes_an_earlier_yes_back() -> None:
@@ -125,6 +135,22 @@ def test_a_benchmark_with_items_of_one_part_alone_can_be_scored(make_goal: MakeG
     assert summary["status"] == "succeeded"
     assert summary["spent"]["jobs"] == 1
     assert forecast(Goal.model_validate(summary["goal"])).jobs == 1
+
+
+def test_the_plan_counts_the_publication_and_the_checks_of_a_teachers_choices(make_goal: MakeGoal) -> None:
+    bare = read_goal(make_goal(experiments=3, jobs=10, generator=""))
+    taught = bare.data.model_copy(update={"teacher": "openai/gpt-4o"})
+    goal = bare.model_copy(update={"data": taught, "output": Output(data_to="anna/rows")})
+
+    plan = forecast(goal)
+
+    assert [step.move for step in plan.steps][-1] == "publish"
+    assert "anna/rows, private" in plan.steps[-1].what
+    assert plan.jobs <= 10
+    assert any("room for 2 of 3 experiments" in note for note in plan.notes)
+    data = next(step for step in plan.steps if step.move == "data")
+    asked = Generate(teacher="openai/gpt-4o", rows=int(data.what.split()[1]), seed=0, verify="majority")
+    assert data.worst_usd == estimate(asked, goal).usd_micro / 1e6, "the benchmark is multiple choice, so rows are too"
 
 
 def test_a_job_whose_end_was_booked_by_halves_is_booked_whole_when_the_run_goes_on(

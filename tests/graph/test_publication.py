@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from typer.testing import CliRunner
 
 import postgrad
 from postgrad.cli import app
-from postgrad.decide import approve_all
+from postgrad.decide import Request, approve_all
+from postgrad.events import Event
 from shared_memory.database import Database
 from shared_memory.journal import Journal
 from shared_memory.records import DatasetRecord
+from shared_memory.runs import Runs
 from shared_memory.settings import Settings
 from tests.conftest import MakeGoal
+from tests.postgrad.test_cli import only_run, wait_until
 from tests.servers.hub import Fails, HubServer, hub, point_client_at
 
 pytestmark = [
@@ -52,9 +56,9 @@ def data_set_of(settings: Settings, run_id: str) -> DatasetRecord:
 def test_the_data_are_published_privately_after_the_gate_and_the_card_tells_how_they_were_made(
     make_goal: MakeGoal, settings: Settings, server: HubServer
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    asked: list[Request] = []
 
-    def decide(requests: list[dict[str, Any]]) -> dict[str, Any]:
+    def decide(requests: Sequence[Request]) -> Mapping[str, Any]:
         asked.extend(request for request in requests if request["purpose"] == "publication")
         assert not asked or not server.asked("POST /api/datasets/.*/commit"), "nothing leaves before the answer"
         return approve_all(requests)
@@ -74,7 +78,7 @@ def test_the_data_are_published_privately_after_the_gate_and_the_card_tells_how_
 
 
 def test_a_no_leaves_the_data_at_home_and_the_run_is_none_the_worse(make_goal: MakeGoal, server: HubServer) -> None:
-    def decide(requests: list[dict[str, Any]]) -> dict[str, Any]:
+    def decide(requests: Sequence[Request]) -> Mapping[str, Any]:
         return {
             request["digest"]: {"approved": request["purpose"] != "publication", "reason": "not yet"}
             for request in requests
@@ -83,6 +87,52 @@ def test_a_no_leaves_the_data_at_home_and_the_run_is_none_the_worse(make_goal: M
     summary = postgrad.run(goal_that_publishes(make_goal, TO, approve="ask"), decide=decide)
 
     assert summary["status"] == "succeeded", summary["error"]
+    assert not server.asked("POST .*")
+
+
+def test_a_publication_that_takes_long_is_cancelled_before_anything_is_on_the_hub_and_done_on_resume(
+    make_goal: MakeGoal, settings: Settings, server: HubServer
+) -> None:
+    server.trouble("GET /api/whoami.*", Fails(429, {"retry-after": "3"}))
+
+    def cancel(event: Event) -> None:
+        if event.kind == "job" and event.purpose == "publication" and not event.error:
+            Runs(Database.open(settings.database)).request_cancel(only_run(settings))
+
+    summary = postgrad.run(goal_that_publishes(make_goal, TO), on_event=cancel)
+
+    assert summary["status"] == "cancelled", summary["error"]
+    wait_until(lambda: not any(thread.name == "publication" for thread in threading.enumerate()))
+    assert not server.asked("POST .*"), "not even an empty repository"
+    assert summary["champion"]["experiment"] == "e1"
+    assert postgrad.resume(summary["run_id"])["status"] == "succeeded"
+    assert len(server.dataset(TO).commits) == 2
+
+
+def test_an_edited_publication_is_asked_about_as_what_it_is_now_and_its_card_is_not_to_be_edited(
+    make_goal: MakeGoal, settings: Settings, server: HubServer
+) -> None:
+    seen: list[Request] = []
+
+    def decide(requests: Sequence[Request]) -> Mapping[str, Any] | None:
+        (request,) = requests
+        if request["purpose"] != "publication":
+            return approve_all(requests)
+        seen.append(request)
+        if len(seen) == 1:
+            changed = {**request["config"], "to": "anna/other-rows", "private": False}
+            return {request["digest"]: {"edit": {"config": changed}}}
+        return {request["digest"]: {"edit": {"files": {"README.md": "all mine"}}}} if len(seen) == 2 else None
+
+    summary = postgrad.run(goal_that_publishes(make_goal, TO, approve="ask"), decide=decide)
+
+    assert summary["status"] == "waiting"
+    assert "anna/other-rows, for everybody to read" in seen[1]["title"]
+    assert "everybody will be able to read it" in seen[1]["title"]
+    assert 'load_dataset("anna/other-rows"' in seen[1]["script_text"]
+    asked = Runs(Database.open(settings.database)).get(summary["run_id"]).request
+    assert asked is not None
+    assert "edits `README.md`" in asked["note"]
     assert not server.asked("POST .*")
 
 

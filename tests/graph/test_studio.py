@@ -204,8 +204,9 @@ def test_ctrl_c_ends_the_server_and_the_next_one_goes_on_with_what_ran(
     tmp_path: Path, goal: dict[str, Any], server: Server
 ) -> None:
     slow = tmp_path / "slow.py"
+    main = 'if __name__ == "__main__":\n'
     slow.write_text(
-        f"import runpy, time\ntime.sleep(5)\nrunpy.run_path({goal['data']['generator']!r}, run_name='__main__')\n"
+        Path(goal["data"]["generator"]).read_text().replace(main, f"{main}    __import__('time').sleep(5)\n")
     )
     goal["data"]["generator"] = str(slow)
     with get_sync_client(url=server.url) as client:

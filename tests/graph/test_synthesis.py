@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from graph.clean_hands import fault_of_data
 from graph.context import Context, Desk
 from postgrad.decide import approve_all
 from postgrad.events import Event
+from postgrad.worker import Driver
 from shared_memory.budget import Budget
 from shared_memory.database import Database
 from shared_memory.errors import BadInput
@@ -27,12 +29,13 @@ from shared_memory.goal import Goal, Limits
 from shared_memory.journal import Journal
 from shared_memory.lease import holder
 from shared_memory.ledger import Ledger
-from shared_memory.records import DatasetRecord, Finding, JobSpec, Purpose
+from shared_memory.records import DatasetRecord, Finding, JobSpec, JobState, Purpose
+from shared_memory.runs import Runs, RunStatus
 from shared_memory.settings import Settings
 from tests.conftest import NOOP, MakeGoal
 from tests.data_engineer.rows import force_rows, read_jsonl, write_jsonl
 from tests.postgrad.test_cli import COMMAND, only_run, wait_until
-from tests.servers.openai_chat import ChatServer, Reply, Request, Says, openai_chat
+from tests.servers.openai_chat import ChatServer, Fault, Reply, Request, Says, openai_chat
 from tests.servers.playbook_replies import facts_in, playbook_says, words_in
 from tests.servers.teacher_replies import kind_of, teacher
 
@@ -98,6 +101,8 @@ def test_too_few_rows_are_a_reason_to_have_others_written_and_the_journal_has_th
     (dataset,) = journal.all(DatasetRecord).values()
     assert dataset.rows == 110
     assert letters in dataset.source
+    report = settings.run_paths(summary["run_id"]).report_md.read_text(encoding="utf-8")
+    assert "openai/a-model wrote rows" in report
     examples = [words_in(request)["examples"] for request in server.requests if kind_of(request) == "Drafts"]
     assert all("archive" in each[0]["question"] for each in examples)
     assert summary["spent"]["llm_tokens"] == 120 * len(server.requests)
@@ -319,6 +324,133 @@ def test_a_run_killed_while_its_teacher_writes_goes_on_and_pays_for_no_answer_tw
     spend = Budget(Database.open(settings.database), run, Limits(usd=0)).spent()
     assert spend.llm_tokens == 120 * (written + checked)
     assert spend.held_llm_tokens > 0, "what was in flight may have been billed"
+
+
+class Enough(Exception):
+    """Somebody who watches a run leaves it."""
+
+
+@pytest.mark.parametrize("leaves", ["parks", "cancels", "has no time left"])
+def test_rows_that_a_model_checks_for_long_let_the_run_be_left_meanwhile_and_go_on_without_asking_twice(
+    make_goal: MakeGoal, settings: Settings, letters: str, leaves: str
+) -> None:
+    told = threading.Event()
+
+    def leave(event: Event) -> None:
+        if event.kind == "note" and "openai/a-model checks the written rows (judge)" in event.text:
+            runs = Runs(Database.open(settings.database))
+            if leaves == "cancels":
+                runs.request_cancel(only_run(settings))
+            if leaves == "has no time left":
+                runs.add_active_seconds(only_run(settings), 1e6)
+            told.set()
+            if leaves == "parks":
+                raise Enough
+
+    def script(request: Request) -> Reply:
+        if checks() == 2:
+            told.wait(60)
+            time.sleep(0.2)  # the run parks when the callable that raised has returned
+        return teacher()(request)
+
+    def checks() -> int:
+        return Counter(map(kind_of, list(server.requests)))["Judgements"]
+
+    with openai_chat(script) as server:
+        path = goal_of(make_goal(data=f'["{letters}"]', generator="", experiments=1), data=TEACHER, server=server)
+        if leaves == "parks":
+            with pytest.raises(Enough):
+                postgrad.run(path, on_event=leave)
+        else:
+            summary = postgrad.run(path, on_event=leave)
+            assert summary["status"] == ("cancelled" if leaves == "cancels" else "timed_out")
+        assert checks() <= 2, "two samples, and no more"
+        if leaves == "has no time left":
+            return
+        summary = postgrad.resume(only_run(settings))
+    assert summary["status"] == "succeeded", summary["error"]
+    assert checks() == 1 + 1 + 5
+    assert journal_of(summary, settings).notes("written")["outcome"]["rows"] == 60
+
+
+def test_an_edited_order_is_asked_about_as_what_it_is_now_and_its_rows_are_checked_by_whom_it_names(
+    make_goal: MakeGoal, letters: str
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def decide(requests: list[dict[str, Any]]) -> Any:
+        (request,) = requests
+        if request["purpose"] != "generation":
+            return approve_all(requests)  # type: ignore[arg-type]
+        seen.append(request)
+        if request["config"]["teacher"] == "openai/a-model":
+            order = {**request["config"], "teacher": "openai/gpt-4o", "rows": 16}
+            return {request["digest"]: {"edit": {"config": order}}}
+        return approve_all(requests)  # type: ignore[arg-type]
+
+    with openai_chat(teacher()) as server:
+        path = make_goal(data=f'["{letters}"]', generator="", experiments=1, approve="ask")
+        path = goal_of(path, data=TEACHER, server=server, usd=5)
+        summary = postgrad.run(path, decide=decide)  # type: ignore[arg-type]
+    assert summary["status"] == "succeeded", summary["error"]
+    assert seen[1]["title"] == ("have openai/gpt-4o write 16 training rows (edited: teacher openai/gpt-4o, rows 16)")
+    assert seen[0]["estimate"]["usd_micro"] == 0 < seen[1]["estimate"]["usd_micro"]
+    assert {request.body["model"] for request in server.requests} == {"gpt-4o"}
+
+
+def test_an_example_that_somebody_edits_away_is_not_silently_shown_all_the_same(
+    make_goal: MakeGoal, settings: Settings, letters: str
+) -> None:
+    path = goal_of(make_goal(data=f'["{letters}"]', generator="", experiments=1, approve="ask"), data=TEACHER)
+    answers: list[Callable[[dict[str, Any]], Any]] = [
+        lambda request: {request["digest"]: {"approved": True}},  # the baseline
+        lambda request: {request["digest"]: {"edit": {"files": {"examples.jsonl": ""}}}},
+    ]
+
+    def decide(requests: list[dict[str, Any]]) -> Any:
+        return answers.pop(0)(requests[0]) if answers else None
+
+    summary = postgrad.run(path, decide=decide)  # type: ignore[arg-type]
+    assert summary["status"] == "waiting"
+    asked = Runs(Database.open(settings.database)).get(summary["run_id"]).request
+    assert asked is not None
+    assert "edits `examples.jsonl`, which is made from records and data and stays" in asked["note"]
+
+
+def test_a_teacher_of_this_machine_is_not_asked_once_the_environment_leads_elsewhere(
+    make_goal: MakeGoal, settings: Settings, letters: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decide(requests: list[dict[str, Any]]) -> Any:
+        if requests[0]["purpose"] == "generation":
+            monkeypatch.setenv("OPENAI_BASE_URL", "http://models.example/v1")
+        return approve_all(requests)  # type: ignore[arg-type]
+
+    with openai_chat(teacher()) as server:
+        monkeypatch.setenv("OPENAI_API_BASE", server.base_url)
+        path = make_goal(data=f'["{letters}"]', generator="", experiments=1, approve="ask")
+        run = postgrad.run(goal_of(path, data=TEACHER), decide=decide)  # type: ignore[arg-type]
+        assert run["status"] == "failed"
+        assert "`openai/a-model` was asked about as a model on this machine and is at another address" in run["error"]
+        monkeypatch.delenv("OPENAI_BASE_URL")
+        assert postgrad.resume(run["run_id"], decide=approve_all)["status"] == "succeeded"
+
+
+def test_a_cancelled_teacher_whose_run_cannot_go_on_is_booked_as_what_it_is(
+    make_goal: MakeGoal, settings: Settings, letters: str
+) -> None:
+    with openai_chat(lambda request: Fault(401, "wrong key", code="invalid_api_key")) as server:
+        path = goal_of(make_goal(data=f'["{letters}"]', generator="", experiments=1), data=TEACHER, server=server)
+        run = postgrad.run(path)
+        assert run["status"] == "failed"
+        Runs(Database.open(settings.database)).request_cancel(run["run_id"])
+        ended = Driver(settings, run["run_id"]).drive()
+    assert ended.status is RunStatus.CANCELLED
+    (action,) = [
+        a for a in Ledger(Database.open(settings.database), run["run_id"]).actions() if a.purpose is Purpose.GENERATION
+    ]
+    assert action.job is not None
+    assert (action.job.runner, action.job.state) == ("teacher", JobState.CANCELLED)
+    assert json.loads((Path(action.job.folder) / "teacher.json").read_text())["state"] == "cancelled"
 
 
 # Clean hands

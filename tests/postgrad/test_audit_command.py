@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import postgrad
+from postgrad.audit_table import counted
 from shared_memory.errors import BadInput
 from tests.data_engineer.rows import force_rows, write_jsonl
 from tests.data_engineer.sound_rows import chat, sentence, sound_rows
@@ -95,6 +96,9 @@ def test_nothing_is_found_in_sound_rows(tmp_path: Path, rows: list[Row]) -> None
         ("mojibake", "warning", lambda row: answered(row, "It was the cafÃ© where we met, itâ€™s closed, dÃ©jÃ  vu.")),
         ("control_characters", "warning", lambda row: answered(row, "A bell \x07 and a colour \x1b[31m in a row.")),
         ("refusals", "warning", lambda row: answered(row, "I’m sorry, but I can't help with that, whatever it is.")),
+        ("placeholders", "warning", lambda row: answered(row, "[TODO]")),
+        ("echoes", "warning", lambda row: answered(row, row["messages"][0]["content"])),
+        ("lost_characters", "warning", lambda row: answered(row, "It was the caf\ufffd where we met in the autumn.")),
         ("emails", "warning", lambda row: answered(row, "Write to jane.doe@example.org about the old mill today.")),
         ("secrets", "warning", lambda row: answered(row, f"export HF_TOKEN={TOKEN}")),
         ("urls", "info", lambda row: answered(row, "The old mill is at https://example.org/mill as you may see.")),
@@ -206,7 +210,7 @@ def test_multiple_choice_faults_are_told_apart(tmp_path: Path) -> None:
     rows.append({**rows[7], "answer": "7 kg"})
     assert found_in(audit(tmp_path, rows)) == {
         "answer_not_among_choices": ("error", 1), "ambiguous": ("warning", 1), "contradictions": ("warning", 2),
-        "letters": ("warning", 59), "near_duplicates": ("warning", 1),
+        "letters": ("warning", 59),
     }  # fmt: skip
 
 
@@ -255,6 +259,42 @@ def test_a_call_of_a_tool_that_is_answered_is_sound_and_one_of_an_unknown_tool_i
     assert found_in(audit(tmp_path, rows)) == {"tool_calls": ("warning", 1)}
 
 
+def test_calls_that_are_written_into_the_text_are_matched_with_their_results(tmp_path: Path) -> None:
+    def calling(row: Row, *results: str) -> Row:
+        question, answer = row["messages"]
+        call = '<tool_call>\n{"name": "weather", "arguments": {"town": "Bern"}}\n</tool_call>'
+        said = [{"role": "tool", "content": f"<tool_response>\n{result}\n</tool_response>"} for result in results]
+        return {"messages": [question, {"role": "assistant", "content": f"Let me see.\n{call}"}, *said, answer]}
+
+    rows = [calling(row, "12 °C") for row in sound_rows(ROWS)]
+    assert "tool_calls" not in found_in(audit(tmp_path, rows))
+    rows[9] = calling(sound_rows(ROWS)[9], "12 °C", "13 °C")
+    assert found_in(audit(tmp_path, rows))["tool_calls"] == ("warning", 1)
+
+
+def test_a_template_that_leaves_out_tools_and_calls_is_told(tmp_path: Path, tiny_model: Path) -> None:
+    def calling(row: Row) -> Row:
+        question, answer = row["messages"]
+        call = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+        tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+        return {"messages": [question, call, {"role": "tool", "content": "12 °C"}, answer], "tools": tools}
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        (folder / file).write_bytes((tiny_model / file).read_bytes())
+    template = folder / "chat_template.jinja"
+    rows = [*map(calling, sound_rows(9)), *sound_rows(ROWS, 1)]
+    template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    report = audit(tmp_path, rows, model=folder)
+    assert found_in(report) == {"template_leaves_out": ("warning", 9)}
+    assert "leaves out their tool calls and tools" in report["findings"][0]["advice"]
+    template.write_text(
+        "{{ tools | tojson }}{% for m in messages %}{{ m.role }}: {{ m.content }}{{ m.tool_calls or '' }}{% endfor %}"
+    )
+    assert found_in(audit(tmp_path, rows, model=folder)) == {}
+
+
 def test_few_rows_are_unfit(tmp_path: Path) -> None:
     report = audit(tmp_path, sound_rows(5))
     assert found_in(report) == {"too_few": ("error", 5)}
@@ -272,8 +312,10 @@ def test_a_limit_tells_what_it_cuts_in_words_and_in_the_models_own_tokens(tmp_pa
     in_words = audit(tmp_path, rows, max_length=100)
     assert found_in(in_words) == {"cut": ("warning", 2)}
     assert in_words["tokens"]["tokenizer"] == "words"
-    report = audit(tmp_path, rows, model=tiny_model, max_length=400)
+    report = audit(tmp_path, rows, model=tiny_model, max_length=400, clean=tmp_path / "short.jsonl")
     assert found_in(report) == {"answer_cut": ("error", 1), "cut": ("warning", 2)}
+    assert (report["verdict"], report["cleaned"]["left_out"]) == ("fixable", 1), "one long row spoils no set"
+    assert "--max-length=400" in report["fix_command"]
     assert report["tokens"]["tokenizer"] == str(tiny_model)
 
     from transformers import AutoTokenizer
@@ -378,7 +420,9 @@ def test_the_cleaned_copy_has_nothing_left_to_mend(tmp_path: Path) -> None:
     copy = tmp_path / "clean.jsonl"
     report = audit(tmp_path, [*rows, *bad], clean=copy)
     assert report["verdict"] == "fixable"
-    assert report["cleaned"] == {"path": str(copy), "rows": ROWS + 3, "left_out": 3, "mended": 3}
+    assert report["cleaned"] == {
+        "path": str(copy), "rows": ROWS + 3, "left_out": 3, "unreadable": 0, "mended": 3, "not_copied": 0,
+    }  # fmt: skip
     again = postgrad.audit(copy)
     assert (again["verdict"], again["findings"]) == ("fit", [])
     kept = [json.loads(line) for line in copy.read_text().splitlines()]
@@ -401,6 +445,8 @@ def test_a_truncated_gzip_is_a_finding_and_not_a_traceback(tmp_path: Path) -> No
     report = postgrad.audit(path)
     assert report["verdict"] == "unfit"
     assert report["findings"][0]["kind"] == "truncated"
+    assert report["findings"][0]["examples"][0]["row"] == 0, "the end of a file is no row"
+    assert counted(report["findings"][0]) == "1 file"
     assert 0 < report["rows"] < 400
 
 
@@ -455,6 +501,40 @@ def test_the_page_shows_rows_as_text_and_loads_nothing(cli: Cli, tmp_path: Path)
     assert "<img" not in page
     assert "<svg" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_page_overwrites_nothing_but_an_earlier_page(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = Path(write_jsonl(folder / "rows.jsonl", [*sound_rows(ROWS), chat("Why?", "")]))
+    before = rows.read_bytes()
+    (tmp_path / "notes.html").write_text("<p>mine</p>")
+    (tmp_path / "link.html").symlink_to(rows)
+    for data, page, why in (
+        (rows, rows, "is data that are audited"), (rows, "link.html", "is data that are audited"),
+        (folder, folder / "page.html", "lies among them"), (rows, "notes.html", "is no page of an audit"),
+        (rows, tmp_path / "gone" / "page.html", "is no folder"),
+    ):  # fmt: skip
+        done = cli("audit", data, "--html", page)
+        assert (done.returncode != 0, done.stdout, why in done.stderr) == (True, "", True), done.stderr
+    assert "name for the page" in cli("audit", rows, "--html", "a.html", "--clean", "a.html").stderr
+    assert rows.read_bytes() == before
+    assert (tmp_path / "notes.html").read_text() == "<p>mine</p>"
+    for _ in range(2):
+        assert cli("audit", rows, "--html", "page.html").returncode == 0
+
+
+def test_a_reader_that_stops_reading_ends_the_command_quietly(environment: dict[str, str], tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [*sound_rows(ROWS), chat("Why?", "")])
+    process = subprocess.Popen(
+        [*COMMAND, "audit", "rows.jsonl"], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == -signal.SIGPIPE
 
 
 def test_ctrl_c_leaves_with_130_and_no_half_written_copy(environment: dict[str, str], tmp_path: Path) -> None:

@@ -312,6 +312,7 @@ def test_what_is_no_batch_is_said_in_one_line(tmp_path: Path, write_goals: Write
             postgrad.batch(goals, **options)
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_parked_and_killed_again_and_again_loses_nothing(
     write_goals: WriteGoals, settings: Settings
 ) -> None:

@@ -26,6 +26,7 @@ def postgrad(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_run_killed_during_training_ends_as_if_it_had_not_been(
     make_goal: MakeGoal, settings: Settings, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ import postgrad
 from agents import sandbox
 from postgrad.approval import ApprovalPrompt
 from postgrad.decide import Request
+from postgrad.doctor import examine
 from shared_memory.settings import Settings
 from tests.conftest import MakeGoal
 
@@ -91,3 +92,20 @@ def test_allowed_by_name_it_runs_and_gate_and_report_say_that_it_was_not_isolate
     assert summary["status"] == "succeeded", summary["error"]
     assert "NOT isolated" in shown["generation"]
     assert "NOT isolated" in settings.run_paths(summary["run_id"]).report_md.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(bool(sandbox.fault_of_this_machine()), reason=sandbox.fault_of_this_machine())
+def test_a_sandbox_that_has_to_do_without_something_says_so_at_the_gate_and_to_the_doctor(
+    make_goal: MakeGoal, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_tried", lambda: sandbox._Tried(options=("--disable-userns",)))
+    shown: list[str] = []
+
+    def decide(requests: Sequence[Request]) -> bool | None:
+        shown.extend(request["title"] for request in requests)
+        return True if requests[0]["purpose"] == "evaluation" else None
+
+    postgrad.run(make_goal(experiments=1, approve="ask"), decide=decide)
+    assert shown[-1].endswith(", in a sandbox without a /proc of its own")
+    (check,) = [check for check in examine(settings) if check["name"] == "sandbox"]
+    assert (check["status"], "without a /proc of its own" in check["detail"]) == ("warning", True)

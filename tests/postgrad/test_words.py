@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,3 +117,72 @@ def test_a_language_model_reads_the_rest_of_the_goal_from_the_text(
     plan = json.loads(planned.stdout)
     assert plan["worst_hours"] <= 2.0
     assert len(server.requests) == 1
+
+
+def test_a_language_model_that_may_write_the_rows_stands_in_for_data(
+    cli: Cli,  # noqa: F811
+    make_goal: MakeGoal,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (benchmark,) = read_goal(make_goal()).benchmark
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-1234567890abcdefghij")
+    flags = ("--base-model", tiny_model, "--brain", "openai/gpt-4o", "--plan-only", "--json")
+    with openai_chat(lambda request: Says(json.dumps({}))) as server:
+        monkeypatch.setenv("OPENAI_API_BASE", server.base_url)
+        planned = cli("run", "learn physics", "--benchmark", benchmark.path, *flags)
+        refused = cli("run", "learn physics", *flags)
+
+    assert planned.returncode == 0, planned.stderr
+    data = next(step for step in json.loads(planned.stdout)["steps"] if step["move"] == "data")
+    assert "rows with openai/gpt-4o" in data["what"]
+    assert refused.returncode == 2, "nothing to measure on"
+    assert "lacks [data] train" in refused.stderr
+
+
+def plan_of(cli: Cli, goal: Path) -> dict[str, Any]:  # noqa: F811
+    planned = cli("run", goal, "--plan-only", "--json")
+    assert planned.returncode == 0, planned.stderr
+    plan: dict[str, Any] = json.loads(planned.stdout)
+    return plan
+
+
+def test_a_teacher_that_cannot_be_paid_is_told_and_counted(cli: Cli, make_goal: MakeGoal) -> None:  # noqa: F811
+    goal = make_goal(generator="")
+    goal.write_text(goal.read_text().replace("[data]\n", '[data]\nteacher = "openai/gpt-4o"\n'))
+    plan = plan_of(cli, goal)
+    assert plan["worst_usd"] == round(sum(step["worst_usd"] for step in plan["steps"]), 2) > 0
+    assert any("limits.usd is 0, so this cannot be paid: write" in note for note in plan["notes"])
+    assert "does not list" not in " ".join(plan["notes"])
+    goal.write_text(goal.read_text().replace("openai/gpt-4o", "openai/gpt-9-nosuch"))
+    unknown = plan_of(cli, goal)
+    assert "LiteLLM does not list `openai/gpt-9-nosuch`: check its name" in " ".join(unknown["notes"])
+
+
+def test_the_plan_says_what_no_step_shows(cli: Cli, make_goal: MakeGoal, answers: Path) -> None:  # noqa: F811
+    goal = make_goal(data=json.dumps([str(answers)]), report_to='[]\nsandbox = "none"')
+    more = '[data]\nteacher = "openai/gpt-4o"\nweights = [2.0]\n'
+    goal.write_text(goal.read_text().replace("[data]\n", more))
+    notes = plan_of(cli, goal)["notes"]
+    assert "where rows are written, questions.py writes them; the teacher openai/gpt-4o is not used" in notes
+    assert "rows are mixed by weight: answers.csv 2" in notes
+    assert any(note.startswith("sandbox = none: ") for note in notes)
+
+
+def test_what_writes_rows_is_a_script_and_needs_something_to_measure_on(
+    cli: Cli,  # noqa: F811
+    make_goal: MakeGoal,
+    answers: Path,
+) -> None:
+    refused = cli("run", make_goal(generator=answers), "--plan-only")
+    assert refused.returncode == 2
+    assert "is a data file and no script that writes rows" in refused.stderr
+    goal = make_goal()
+    head, _, rest = goal.read_text().partition("[[benchmark]]")
+    goal.write_text(head + rest[rest.index("[limits]") :])
+    refused = cli("run", goal, "--plan-only")
+    assert refused.returncode == 2
+    assert "rows that are yet to be written cannot be held out to measure on; give a [[benchmark]]" in refused.stderr
+    goal.write_text(head + "weights = {file = 2.0}\n" + rest[rest.index("[limits]") :])
+    refused = cli("run", goal, "--plan-only")
+    assert "`data.weights`: write a list of numbers, one for each entry of train" in refused.stderr

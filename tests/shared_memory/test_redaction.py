@@ -26,7 +26,15 @@ TOKENS = [
     "xoxb-" + "123456789012-abcdefABCDEF",
     "xoxp-" + "123456789012-abcdefABCDEF",
     "AIza" + "S" * 35,
+    "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc",
+    "rk_live_" + "4eC39HqLyjWDarjtT1zdp7dc",
+    "SG." + "aB3-" * 5 + "xY" + "." + "aB3_" * 10 + "xYz",
+    "npm_" + "a1B2" * 9,
+    "pypi-" + "AgEIcHlwaS5vcmc" + "aB3_" * 20,
+    "123456789:" + "AAE" + "aB3_" * 8,
+    "eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJ" + "zdWIiOiIxMjM0In0" + "." + "aB3-" * 10,
 ]
+AWS = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY"
 PLACES = ["{}", "token={}", '"{}"', "({})", "x {}, y", "<{}>", "?t={}&u=1", "https://{}@host/x.git", "a:{};", "'{}'."]
 PEM = (
     "-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: AES-128-CBC,12AB\n\n"
@@ -53,6 +61,18 @@ def test_tokens_are_removed_wherever_they_stand(token: str, place: str) -> None:
         "-----BEGIN CERTIFICATE-----",
         'if text.startswith("-----BEGIN PRIVATE KEY-----"):',
         '{"step": 12, "loss": 1.23, "max_tokens": 256}',
+        "def login(user: str, password: str = DEFAULT_PASSWORD_2) -> None: ...",
+        "usage: tool [--password PASSWORD] [--passwd-file /etc/passwd]",
+        'password = getpass("Password of user 1: "); password=os.environ["DB_PASSWORD_1"]',
+        "connect(host=host, password=password2, user=user); connect(password=settings.db1.password)",
+        '{"password": "Must be at least 8 characters", "confirm_password": "required"}',
+        'DB_PASSWORD="${DB_PASSWORD_1}"; password: "{{ vault.password1 }}"; password = "<your-password-1>"',
+        'headers = {"Authorization": f"Bearer {token}"}; curl -H "Authorization: Bearer $HF_TOKEN"',
+        "the bearer of internationalisation-of-things, Bearer authentication",
+        "npm_config_registry npm_package_json npm_lifecycle_event; SG.Component.render(); eyJ.eyJ.x",
+        "AWS_SECRET_ACCESS_KEY=$(aws configure get aws_secret_access_key)",
+        f"aws_secret_access_key: {'x' * 41}; AccountKey=<key>; 2024-01-01 12:34:56,789 [INFO] 12345678: done",
+        "1700000000:0123456789abcdef0123456789abcdef012; sk_live_ is what Stripe's keys start with",
     ],
 )
 def test_ordinary_text_is_left_alone(text: str) -> None:
@@ -73,6 +93,18 @@ def test_real_source_code_is_left_alone() -> None:
         (f'{{"api_key": "{HEX40}"}}', f'{{"api_key": "{REDACTED}"}}'),
         (f'wandb.login(key="{HEX40}")', f'wandb.login(key="{REDACTED}")'),
         (f"wandb login {HEX40}", f"wandb login {REDACTED}"),
+        (f"AWS_SECRET_ACCESS_KEY={AWS}", f"AWS_SECRET_ACCESS_KEY={REDACTED}"),
+        (
+            f'"SecretAccessKey": 1, aws_secret_access_key = "{AWS}"',
+            f'"SecretAccessKey": 1, aws_secret_access_key = "{REDACTED}"',
+        ),
+        (f"AccountName=x;AccountKey={'aB3+' * 21}aB==;Suffix=y", f"AccountName=x;AccountKey={REDACTED};Suffix=y"),
+        (f"Authorization: Bearer {'aB3.' * 10}", f"Authorization: Bearer {REDACTED}"),
+        (f'{{"Authorization": "Bearer {"ab3-" * 10}"}}', f'{{"Authorization": "Bearer {REDACTED}"}}'),
+        ('{"password": "hunter2!hunter"}', f'{{"password": "{REDACTED}"}}'),
+        ("db.password = 'correct-horse-7'", f"db.password = '{REDACTED}'"),
+        ("PGPASSWORD=hunter2hunter psql", f"PGPASSWORD={REDACTED} psql"),
+        ("?user=me&password=hunter2hunter&x=1", f"?user=me&password={REDACTED}&x=1"),
         (f"before {PEM} after", f"before {REDACTED} after"),
         (json.dumps({"key": PEM}), json.dumps({"key": REDACTED})),
         (PEM[:90], REDACTED),

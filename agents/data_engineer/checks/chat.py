@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
@@ -17,6 +18,9 @@ _ADVICE: dict[Kind, str] = {
     "system_position": "the system speaks after the beginning, where chat templates ignore or refuse it; move it there",
     "tool_calls": "tool calls and tool results do not match, or the tool is not among `tools`; add what is missing",
 }
+_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+_RESPONSE = "<tool_response>"
+"""How Hermes and models like it write calls and results into the text of a message."""
 MOST_ROLES = 8
 """Roles that an example shows."""
 MANY = 100_000
@@ -79,17 +83,30 @@ def tools_answer(row: Row) -> bool:
     waiting = 0
     for message in row.prompt + row.completion:
         if message.role == "tool":
-            waiting -= 1
+            waiting -= max(1, message.content.count(_RESPONSE))
             if waiting < 0:
                 return False
         elif waiting:
             return False
-        elif message.tool_calls:
-            called = _names(message.tool_calls)
+        elif message.role == "assistant":
+            called = _names(message.tool_calls) or _written_calls(message.content)
             waiting = len(called)
-            if offered and not set(offered).issuperset(called):
+            if offered and not set(offered).issuperset(filter(None, called)):
                 return False
     return True
+
+
+def _written_calls(text: str) -> list[str]:
+    """The names of the tools that are called within a text; empty for a call that is no JSON."""
+    found = []
+    for call in _CALL.findall(text):
+        try:
+            value = json.loads(call)
+        except (ValueError, RecursionError):
+            value = None
+        name = value.get("name") if isinstance(value, dict) else None
+        found.append(name if isinstance(name, str) else "")
+    return found
 
 
 def _turns(row: Row) -> str:

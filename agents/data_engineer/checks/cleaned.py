@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from agents.data_engineer.checks.check import Ordinals
+from agents.data_engineer.checks.check import AuditBatch, Ordinals
+from agents.data_engineer.checks.stream import Span, to_train_on
 from agents.data_engineer.checks.text import CONTROL, CONTROL_BEYOND_ASCII, is_mojibake
+from agents.data_engineer.formats.columns import Layout
 from agents.data_engineer.reading.files import read_batches
-from agents.data_engineer.reading.sources import Source
 from shared_memory.errors import BadInput, Unavailable
 from shared_memory.redaction import redact
 
@@ -30,19 +35,50 @@ def require_new(path: Path) -> None:
         raise BadInput(f"{path.absolute().parent} is no folder; make it first, or give another place")
 
 
-def write_cleaned(path: Path, sources: Sequence[Source], dropped: Ordinals, mended: Ordinals) -> dict[str, Any]:
-    """Write the rows to train on as JSONL; returns {path, rows, left_out, mended}.
+@dataclass
+class OneLayout:
+    """Whether the rows to train on can stand in one file: of one format, and each part in one column."""
 
-    `dropped` and `mended` are ordinals of records, in order and over all sources. Sources to measure on are left out
-    where there are others. Raises Unavailable where the file cannot be written; then there is none.
+    only_measured: bool
+    """Whether all sources are there to measure on."""
+    conflict: str = ""
+    """Why they cannot; empty where they can."""
+    _first: tuple[str, Layout] | None = None
+
+    def see(self, batch: AuditBatch) -> None:
+        if self.conflict or batch.layout is None or (batch.measured and not self.only_measured):
+            return
+        if self._first is None:
+            self._first = batch.source, batch.layout
+        name, layout = self._first
+        columns = batch.layout.columns
+        moved = any(columns.get(part, column) != column for part, column in layout.columns.items())
+        if moved or layout.format != batch.layout.format:
+            self.conflict = f"{name} and {batch.source} have rows of different formats or columns; clean each by itself"
+
+
+def write_cleaned(path: Path, spans: Sequence[Span], dropped: Ordinals, mended: Ordinals) -> dict[str, Any]:
+    """Write the rows to train on as JSONL; returns {path, rows, left_out, unreadable, mended, not_copied}.
+
+    `dropped` and `mended` are ordinals of records, in order and over all sources. Sources to measure on are not copied
+    where there are others. Raises Unavailable where the file cannot be written; then there is none. Raises BadInput
+    where somebody else made it meanwhile.
     """
-    trained = {source.path for source in sources if not source.is_measured_on} or {source.path for source in sources}
-    part = path.with_name(f".{path.name}.part")
-    counts = {"rows": 0, "left_out": 0, "mended": 0}
+    part = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(8)}.part")
+    trained = to_train_on(spans)
+    counts = {
+        "rows": 0,
+        "left_out": 0,
+        "unreadable": sum(span.rows - span.records for span in trained),
+        "mended": 0,
+        "not_copied": sum(span.rows for span in spans) - sum(span.rows for span in trained),
+    }
     try:
         with part.open("xb") as stream:
-            _write(stream, sources, trained, {*dropped.tolist()}, {*mended.tolist()}, counts)
-        part.replace(path)
+            _write(stream, trained, {*dropped.tolist()}, {*mended.tolist()}, counts)
+        _publish(part, path)
+    except FileExistsError as error:
+        raise BadInput(f"{path} was made meanwhile; give a name for a new file") from error
     except OSError as error:
         raise Unavailable(
             f"{path} cannot be written ({error.strerror or error}); make room, or give another place"
@@ -52,13 +88,21 @@ def write_cleaned(path: Path, sources: Sequence[Source], dropped: Ordinals, mend
     return {"path": str(path), **counts}
 
 
+def _publish(part: Path, path: Path) -> None:
+    """Give the finished file its name. Raises FileExistsError where it is taken: a link never replaces a file."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        path.touch(exist_ok=False)
+        part.replace(path)
+
+
 def _write(
-    stream: BinaryIO, sources: Sequence[Source], trained: set[Path], dropped: set[int], mended: set[int],
-    counts: dict[str, int],
-) -> None:  # fmt: skip
-    for ordinal, (path, record) in enumerate(_records(sources)):
-        if path not in trained:
-            continue
+    stream: BinaryIO, spans: Sequence[Span], dropped: set[int], mended: set[int], counts: dict[str, int]
+) -> None:
+    for ordinal, record in _records(spans):
         if ordinal in dropped:
             counts["left_out"] += 1
             continue
@@ -69,14 +113,14 @@ def _write(
         stream.write(_line(record))
 
 
-def _records(sources: Sequence[Source]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for source in sources:
-        try:
-            for batch in read_batches(source.path):
-                for record in batch.records:
-                    yield source.path, record
-        except BadInput:
-            continue  # what was read of it before the audit is read again; the finding says that it broke off
+def _records(spans: Sequence[Span]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The records that were looked at, with their ordinals; of a source that broke off those before it did."""
+    for span in spans:
+        if not span.records:
+            continue
+        with suppress(BadInput):
+            records = (record for batch in read_batches(span.source.path) for record in batch.records)
+            yield from zip(range(span.first, span.end), records, strict=False)
 
 
 def mend(value: Any) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from agents.data_engineer.reading.files import short_place
 from shared_memory.records import Record
 
 Kind = Literal[
     # reading
-    "unreadable", "truncated", "not_json", "not_an_object", "not_utf8", "not_finite", "line_too_long",
+    "unreadable", "truncated", "malformed", "not_json", "not_an_object", "not_utf8", "not_finite", "line_too_long",
     "unknown_role", "no_reply", "not_text", "bad_message", "prompt_mismatch", "no_ranking", "choices",
     "answer_not_among_choices", "other_columns",
     "mixed_types",
@@ -16,10 +17,12 @@ Kind = Literal[
     "nulls", "empty", "whitespace", "too_few", "exact_duplicates", "near_duplicates", "across_splits", "contamination",
     # lengths and chat
     "cut", "answer_cut", "not_alternating", "empty_turn", "system_position", "tool_calls", "template_fails",
+    "template_leaves_out",
     # methods
     "cannot_train", "identical_pairs", "length_bias", "ambiguous", "contradictions", "letters", "label_imbalance",
     # text
-    "languages", "mojibake", "control_characters", "refusals", "boilerplate", "urls", "emails", "secrets",
+    "languages", "mojibake", "lost_characters", "control_characters", "refusals", "boilerplate", "echoes",
+    "placeholders", "urls", "emails", "secrets",
     # terms
     "licence", "gated",
 ]  # fmt: skip
@@ -44,7 +47,7 @@ class Example(Record):
     """The beginning of what it says, without secrets and addresses."""
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.row}" if self.row else self.source
+        return short_place(self.source, self.row)
 
 
 class AuditFinding(Record):

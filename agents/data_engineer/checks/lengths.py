@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from agents.data_engineer.checks.chat_template import Refused
 from agents.data_engineer.checks.check import AuditBatch, Check, Ordinals, Tally, Whole, shown
-from agents.data_engineer.checks.findings import AuditFinding, Severity
+from agents.data_engineer.checks.findings import AuditFinding
 from agents.data_engineer.checks.model_text import ModelText
 from agents.data_engineer.formats.rows import Row
 
@@ -76,7 +76,9 @@ class TokenLengths(Check):
         self._seen = 0
         self._rendered = 0
         self._orders: set[tuple[str, ...]] = set()
-        self._refused, self._cut, self._lost = Tally(), Tally(), Tally()
+        self._refused, self._cut, self._lost, self._unseen = Tally(), Tally(), Tally(), Tally()
+        self._left_out: set[str] = set()
+        """What the template leaves out: `tools`, `tool calls`."""
         self._looked_at = 0
 
     @property
@@ -113,6 +115,9 @@ class TokenLengths(Check):
                 replies = (row.completion, row.rejected) if row.rejected else (row.completion,)
                 texts += [self._model.rendered(row, reply) for reply in replies]
                 owners += [at] * len(replies)
+                if left_out := self._model.left_out(row):
+                    self._left_out.update(left_out)
+                    self._unseen.add(batch, [place])
             except Refused as error:
                 self._refused.add(batch, [place], _reason(error))
         lengths = np.zeros(len(places), np.int64)
@@ -148,7 +153,7 @@ class TokenLengths(Check):
 
     def summary(self) -> dict[str, Any]:
         """`sample` says how sure the figures are, where they are of a sample: 95 % intervals."""
-        if not self.sampled:
+        if not self.sampled or len(self.lengths) < 2:
             return described(self.lengths, self.tokenizer)
         return described(self.lengths, self.tokenizer) | estimated(self.lengths, self._seen, self.seed)
 
@@ -158,17 +163,20 @@ class TokenLengths(Check):
             part = f" among the {self._looked_at:,} of {self._seen:,} rows that were tokenised; --exact looks at all"
         advice = f"the chat template of {self.tokenizer} refuses them, and training stops there{part}"
         yield from self._refused.finding("template_fails", "error", whole.rows, advice, fix="they are left out")
+        advice = f"the chat template of {self.tokenizer} leaves out their {' and '.join(sorted(self._left_out))}, so " \
+            f"the model never sees them{part}; take a model whose template knows tools"  # fmt: skip
+        yield from self._unseen.finding("template_leaves_out", "warning", whole.rows, advice)
         if self._limit is None:
             return
         advice = f"longer than {self._limit:,} tokens: the end of the answer is cut off{part}; raise --max-length, " \
             "or leave them out"  # fmt: skip
         yield from self._cut.finding("cut", "warning", whole.rows, advice)
-        advice = f"the prompt alone fills {self._limit:,} tokens, so nothing of the answer is left to learn{part}"
-        severity: Severity = "error"
-        yield from self._lost.finding("answer_cut", severity, whole.rows, advice)
+        advice = f"the prompt alone fills {self._limit:,} tokens, so nothing of the answer is left to learn{part}; " \
+            "raise --max-length, or leave them out"  # fmt: skip
+        yield from self._lost.finding("answer_cut", "error", whole.rows, advice, fix="they are left out")
 
     def dropped(self) -> Iterable[Ordinals]:
-        return [self._refused.ordinals]
+        return [self._refused.ordinals, self._lost.ordinals]
 
 
 def _reason(error: Refused) -> Callable[[int], str]:

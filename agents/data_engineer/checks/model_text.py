@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from agents.base_model import find_tokenizer
-from agents.data_engineer.checks.chat_template import ChatTemplate, chat_template_of
+from agents.data_engineer.checks.chat_template import ChatTemplate, Refused, chat_template_of
 from agents.data_engineer.formats.rows import Message, Row
 from shared_memory.errors import BadInput, Unavailable
+
+PROBES = {"tools": "probe_of_a_tool_7f3a", "tool calls": "probe_of_a_call_7f3a"}
+"""Names that no conversation holds: a text without one was rendered without what has that name."""
 
 
 class ModelText:
@@ -22,6 +25,7 @@ class ModelText:
         self.name = model
         self.template: ChatTemplate | None = chat_template_of(folder)
         self._tokenizer = _tokenizer(folder)
+        self._leaves_out: dict[tuple[tuple[str, bool], ...], tuple[str, ...]] = {}
 
     def rendered(self, row: Row, reply: Sequence[Message]) -> str:
         """A row's prompt with one of its replies. Raises `chat_template.Refused`."""
@@ -30,6 +34,19 @@ class ModelText:
     def prompt(self, row: Row) -> str:
         """What stands before the reply. Raises `chat_template.Refused`."""
         return self._text(row.prompt, row, True)
+
+    def left_out(self, row: Row) -> tuple[str, ...]:
+        """What of a row's `tools` and `tool calls` its chat template does not write; the rest is rendered silently.
+
+        Tried once for rows whose turns are alike.
+        """
+        turns = [(message.role, bool(message.tool_calls)) for message in row.prompt + row.completion]
+        if self.template is None or not (row.tools or any(calls for _, calls in turns)):
+            return ()
+        shape = (("tools", bool(row.tools)), *turns)
+        if shape not in self._leaves_out:
+            self._leaves_out[shape] = _left_out(self.template, row)
+        return self._leaves_out[shape]
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text; those at its ends are added where no template writes them."""
@@ -42,6 +59,23 @@ class ModelText:
         tools = json.loads(row.tools) if row.tools else None
         plain = [message.plain() for message in messages]
         return self.template.render(plain, tools=tools, add_generation_prompt=add_generation_prompt)
+
+
+def _left_out(template: ChatTemplate, row: Row) -> tuple[str, ...]:
+    messages = [message.plain() for message in row.prompt + row.completion]
+    calls = [call for message in messages for call in message.get("tool_calls", ())]
+    tools = json.loads(row.tools) if row.tools else None
+    named = {"tools": tools or [], "tool calls": calls}
+    for what, entries in named.items():
+        for entry in entries:
+            inner = entry.get("function", entry)
+            if isinstance(inner, dict):
+                inner["name"] = PROBES[what]
+    try:
+        text = template.render(messages, tools=tools)
+    except Refused:
+        return ()
+    return tuple(what for what, entries in named.items() if entries and PROBES[what] not in text)
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -134,7 +134,7 @@ class Labels(Check):
             )
             yield AuditFinding(
                 kind="label_imbalance",
-                severity="error" if len(counts) == 1 else "warning",
+                severity="warning",
                 count=count,
                 share=round(count / max(1, whole.rows), 6),
                 advice=f"{column} is {shown(most)} in {count / rows:.0%} of {rows:,} rows ({others}): {mend}",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from agents.data_engineer.checks.check import AuditBatch, Check, Ordinals, Tally, Whole
 from agents.data_engineer.checks.findings import AuditFinding, Kind, Severity
@@ -13,6 +16,8 @@ LEFT_OUT = "they are left out"
 _FAULTS: dict[Kind, tuple[Severity, str, str]] = {
     "unreadable": ("error", "could not be read; get the file anew, or write it again", ""),
     "truncated": ("error", "the file ends early, what follows is missing; get it anew", ""),
+    "malformed": ("error", "the row has more or fewer cells than columns, or a value that cannot be read; mend it",
+                  LEFT_OUT),
     "not_json": ("error", "loaders stop at such a line; mend or remove it", LEFT_OUT),
     "not_an_object": ("error", "every line has to be one {column: value} object; mend or remove it", LEFT_OUT),
     "not_utf8": ("error", "loaders stop at such a line; save the text as UTF-8", LEFT_OUT),
@@ -39,10 +44,15 @@ class Reading(Check):
 
     def __init__(self) -> None:
         self._tallies: defaultdict[Kind, Tally] = defaultdict(Tally)
+        self._not_finite: list[int] = []
 
     def see(self, batch: AuditBatch) -> None:
         for fault in batch.faults:
             self._tallies[fault.kind].add_place(batch.source, fault.number, fault.detail)
+            if fault.kind == "not_finite":
+                place = bisect_left(batch.numbers, fault.number)
+                if batch.numbers[place : place + 1] == [fault.number]:
+                    self._not_finite.append(batch.first + place)
         for entry in batch.unusable:
             self._tallies[entry.kind].add_record(batch, entry.place, entry.message)
 
@@ -57,6 +67,9 @@ class Reading(Check):
 
     def dropped(self) -> Iterable[Ordinals]:
         return [tally.ordinals for tally in self._tallies.values()]
+
+    def mended(self) -> Iterable[Ordinals]:
+        return [np.asarray(self._not_finite, np.int64)]
 
 
 class Schema(Check):

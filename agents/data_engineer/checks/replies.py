@@ -1,4 +1,4 @@
-"""What too many replies say: refusals, and the same first or last sentence."""
+"""Replies that teach nothing: refusals, placeholders, the question again, and what too many of them say."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ OFTEN = 0.05
 """Share of the replies from which a sentence is boilerplate: one that is written for the question is hardly ever the
 same twice."""
 TOO_OFTEN = 0.2
+PLACEHOLDER = r"(?i)^\W*(?:todo|tbd|fixme|n/a|null|nan|undefined|placeholder|lorem ipsum\b.*)\W*$"
+"""All of a reply. `None` is not among them: it may be the answer."""
 AT_LEAST = 20
 """Replies with a sentence, so that a handful of rows makes no boilerplate."""
 
@@ -42,6 +44,25 @@ class Refusals(Check):
         severity: Severity = "warning" if self._tally.count >= MUCH * max(1, whole.rows) else "info"
         advice = "the reply declines or speaks of being an AI, and the model learns to; keep only those that are meant"
         yield from self._tally.finding("refusals", severity, whole.rows, advice)
+
+
+class Hollow(Check):
+    """Replies that were never written: a placeholder, or the question once more."""
+
+    def __init__(self) -> None:
+        self._placeholders, self._echoes = Tally(), Tally()
+
+    def see(self, batch: AuditBatch) -> None:
+        self._placeholders.add(batch, truths(batch.replies.str.contains(PLACEHOLDER)))
+        questions = pl.Series([row.question if row.prompt else "" for row in batch.rows], dtype=pl.String)
+        asked = questions.str.strip_chars()
+        self._echoes.add(batch, truths((asked != "") & (asked == batch.replies.str.strip_chars())))
+
+    def findings(self, whole: Whole) -> Iterable[AuditFinding]:
+        advice = "the reply is a placeholder (TODO, N/A, null) that nobody filled in; write it, or leave the row out"
+        yield from self._placeholders.finding("placeholders", "warning", whole.rows, advice)
+        advice = "the reply is the question once more; write an answer, or leave the row out"
+        yield from self._echoes.finding("echoes", "warning", whole.rows, advice)
 
 
 class Boilerplate(Check):
@@ -65,7 +86,7 @@ class Boilerplate(Check):
                 continue
             hashes = sentences.gather(there).hash(SEED).to_numpy()
             values, first, counts = np.unique(hashes, return_index=True, return_counts=True)
-            for place in np.flatnonzero(counts >= max(2, OFTEN * len(batch.rows))).tolist():
+            for place in np.flatnonzero(counts >= OFTEN * len(batch.rows)).tolist():
                 self._words.setdefault(int(values[place]), sentences[there[int(first[place])]])
             self._hashes[end].append(hashes)
             self._ordinals[end].append(batch.ordinals[there])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -33,6 +32,28 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What was read of one source."""
+
+    source: Source
+    first: int
+    """Ordinal of its first record."""
+    records: int
+    rows: int
+    """All of its rows, those that could not be read among them."""
+
+    @property
+    def end(self) -> int:
+        """The ordinal after that of its last record."""
+        return self.first + self.records
+
+
+def to_train_on(spans: Sequence[Span]) -> list[Span]:
+    """Those whose source is not there to measure on; all where every one is."""
+    return [span for span in spans if not span.source.is_measured_on] or list(spans)
+
+
 @dataclass
 class Stream:
     """The records of all sources in order, and what is known of them once `batches` has come to its end."""
@@ -46,15 +67,14 @@ class Stream:
     """Sources that could not be read, or not to their end."""
     rows: int = 0
     """All rows, those that could not be read among them."""
-    _starts: list[int] = field(default_factory=list)
-    """For each source the ordinal of its first record."""
+    spans: list[Span] = field(default_factory=list)
+    """One for each source, also where nothing of it could be read."""
 
     def batches(self) -> Iterator[AuditBatch]:
         """Every batch, once. Raises BadInput where nothing at all could be read: it is the first source's."""
         ordinal, read, total = 0, 0, sum(_size(source) for source in self.sources)
         for number, source in enumerate(self.sources, start=1):
-            self._starts.append(ordinal)
-            texts = 0
+            first, before, texts = ordinal, self.rows, 0
             try:
                 for batch in self._of(source, number, ordinal):
                     ordinal += len(batch.records)
@@ -64,6 +84,7 @@ class Stream:
                         self.on_progress(Progress("reading", self.rows, read + texts, total))
             except BadInput as error:
                 self.failed.append((source, error))
+            self.spans.append(Span(source, first, ordinal - first, self.rows - before))
             read += _size(source)
         if self.failed and not ordinal:
             raise self.failed[0][1]
@@ -72,7 +93,7 @@ class Stream:
         convert: Converter | None = None
         for batch in read_batches(source.path):
             if convert is None and batch.records:
-                convert = _converter(source, batch)
+                convert = converter_of(source.path, batch.records)
             found = _converted(source, number, ordinal, batch, convert)
             if convert is not None and convert.layout.format not in self.formats:
                 self.formats.append(convert.layout.format)
@@ -93,21 +114,10 @@ class Stream:
     def lookup(self, ordinals: Sequence[int]) -> tuple[Example, ...]:
         """Show records by their ordinals: their files are read again as far as need be."""
         found: dict[int, Example] = {}
-        for source, start, end in zip(self.sources, self._starts, [*self._starts[1:], math.inf], strict=True):
-            if wanted := {at for at in ordinals if start <= at < end}:
-                found |= _shown_again(source, start, wanted)
+        for span in self.spans:
+            if wanted := {at for at in ordinals if span.first <= at < span.end}:
+                found |= _shown_again(span.source, span.first, wanted)
         return tuple(found[at] for at in ordinals if at in found)
-
-
-def _converter(source: Source, batch: Batch) -> Converter:
-    """By the columns that most rows of the first batch have: a few rows of another kind do not make them unclear.
-
-    Raises BadInput where neither these nor the columns of all rows together are understood.
-    """
-    (usual, _), *_ = Counter(tuple(record) for record in batch.records).most_common(1)
-    with suppress(BadInput):
-        return converter_of(source.path, usual)
-    return converter_of(source.path, list({column: None for record in batch.records for column in record}))
 
 
 def _converted(source: Source, number: int, first: int, batch: Batch, convert: Converter | None) -> AuditBatch:
@@ -140,7 +150,7 @@ def _shown_again(source: Source, ordinal: int, wanted: set[int]) -> dict[int, Ex
     found: dict[int, Example] = {}
     for batch in read_batches(source.path):
         if convert is None and batch.records:
-            convert = _converter(source, batch)
+            convert = converter_of(source.path, batch.records)
         for place in sorted(at - ordinal for at in wanted if ordinal <= at < ordinal + len(batch.records)):
             text = ""
             with suppress(UnusableRow):
@@ -155,7 +165,10 @@ def _shown_again(source: Source, ordinal: int, wanted: set[int]) -> dict[int, Ex
 def _first_fault(source: Source) -> str:
     """What is wrong with a source in which nothing is right."""
     fault = next((fault for batch in read_batches(source.path) for fault in batch.faults), None)
-    return f"row {fault.number} {fault.detail}; {mend(fault.kind)}" if fault else "give another file"
+    if fault is None:
+        return "give another file"
+    where = f"row {fault.number} " if fault.number else ""
+    return f"{where}{fault.detail}; {mend(fault.kind)}"
 
 
 def _size(source: Source) -> int:

@@ -18,10 +18,10 @@ LOST = "\N{REPLACEMENT CHARACTER}"
 
 
 class Characters(Check):
-    """Mojibake, which ftfy would mend or which has lost characters, and control characters."""
+    """Mojibake that ftfy mends, characters that are lost for good, and control characters."""
 
     def __init__(self) -> None:
-        self._mojibake, self._control = Tally(), Tally()
+        self._mojibake, self._lost, self._control = Tally(), Tally(), Tally()
 
     def see(self, batch: AuditBatch) -> None:
         """Most rows are ASCII, and a class of that alone is ten times as fast."""
@@ -30,15 +30,18 @@ class Characters(Check):
         if foreign:
             texts = batch.texts.gather(foreign)
             control.update(foreign[place] for place in truths(texts.str.contains(CONTROL_BEYOND_ASCII)))
-            suspects = truths(texts.str.contains(f"{LOST}|{_badness()}"))
+            lost = [foreign[place] for place in truths(texts.str.contains(LOST, literal=True))]
+            self._lost.add(batch, lost, lambda row: shown_at(batch.texts[row], batch.texts[row].find(LOST)))
+            suspects = truths(texts.str.contains(_badness()))
             found = [foreign[place] for place in suspects if is_mojibake(texts[place])]
             self._mojibake.add(batch, found, lambda row: shown_at(batch.texts[row], _bad_at(batch.texts[row])))
         self._control.add(batch, sorted(control), lambda row: shown_at(batch.texts[row], _control_at(batch.texts[row])))
 
     def findings(self, whole: Whole) -> Iterable[AuditFinding]:
         advice = "UTF-8 that was read as another encoding (`cafÃ©` for `café`): the model learns to write it so"
-        fix = "decoded again by ftfy; characters that are lost (�) stay lost"
-        yield from self._mojibake.finding("mojibake", "warning", whole.rows, advice, fix=fix)
+        yield from self._mojibake.finding("mojibake", "warning", whole.rows, advice, fix="decoded again by ftfy")
+        advice = "characters were lost (�), and nothing here can bring them back: get the text anew, or leave it out"
+        yield from self._lost.finding("lost_characters", "warning", whole.rows, advice)
         advice = "invisible characters, such as colours of a terminal, are tokens that the model learns to write"
         yield from self._control.finding("control_characters", "warning", whole.rows, advice, fix="they are taken out")
 
@@ -47,18 +50,18 @@ class Characters(Check):
 
 
 def is_mojibake(text: str) -> bool:
-    """Whether characters were lost, or ftfy knows a better decoding: its heuristic alone also meets rare signs."""
+    """Whether ftfy knows a better decoding: its heuristic alone also meets rare signs."""
     from ftfy import fix_encoding
     from ftfy.badness import is_bad
 
-    return LOST in text or (is_bad(text) and fix_encoding(text) != text)
+    return is_bad(text) and fix_encoding(text) != text
 
 
 def _bad_at(text: str) -> int:
     from ftfy.badness import BADNESS_RE
 
     found = BADNESS_RE.search(text)
-    return found.start() if found and LOST not in text else max(0, text.find(LOST))
+    return found.start() if found else 0
 
 
 def _control_at(text: str) -> int:

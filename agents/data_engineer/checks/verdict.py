@@ -49,11 +49,15 @@ def that_matter(findings: Iterable[AuditFinding], method: str) -> Iterator[Audit
         yield finding if matters else finding.model_copy(update={"severity": "info"})
 
 
-def too_few(left: int) -> Iterator[AuditFinding]:
-    """That there are not enough rows left to train on."""
+def too_few(left: int, rows: int) -> Iterator[AuditFinding]:
+    """That of so many rows not enough are left to train on."""
     if left < MINIMUM_ROWS:
         yield AuditFinding(
-            kind="too_few", severity="error", count=left, advice=f"at least {MINIMUM_ROWS} different rows are needed"
+            kind="too_few",
+            severity="error",
+            count=left,
+            share=round(left / max(1, rows), 6),
+            advice=f"at least {MINIMUM_ROWS} different rows are needed",
         )
 
 

@@ -4,7 +4,7 @@ By default the rule of PostTrainBench's judge [AI2's decon]: word 5-grams of the
 4-grams of the passage, weighted by IDF, overlap by 0.8 or more; beside it the whole question word for word, however
 short, and paraphrases (see paraphrase.py). On request any shared 13-gram [GPT-3, arXiv 2005.14165], or half of the
 question's words in shared 8-grams [Tülu 3, arXiv 2411.15124]. Words are compared without case and punctuation. A row
-that fills the item's template with other numbers is another question and stays: see `has_other_numbers`.
+that fills the item's template with other numbers or operators is another question and stays: see `asks_otherwise`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from typing import Literal, get_args
 from agents.data_engineer.contamination.benchmark_texts import BenchmarkText as BenchmarkText
 from agents.data_engineer.contamination.benchmark_texts import (
     Item,
+    Operand,
     Place,
-    has_other_numbers,
+    asks_otherwise,
     items_of,
-    numbers_by_place,
+    operands_by_place,
+    stands_alone,
 )
 from agents.data_engineer.contamination.exchanges import batch_of
 from agents.data_engineer.contamination.overlap import (
@@ -36,7 +38,7 @@ from agents.data_engineer.contamination.paraphrase import Paraphrases
 from agents.data_engineer.contamination.word_vectors import WordVectors
 from agents.data_engineer.formats.rows import Row
 from agents.data_engineer.tokens import Tokens
-from agents.data_engineer.words import words
+from agents.data_engineer.words import signs, words
 from shared_memory.errors import BadInput
 from shared_memory.records import (
     BenchmarkContamination,
@@ -58,7 +60,7 @@ EXAMPLES = 20
 """Hits that the evidence names for each benchmark."""
 SHORT_QUESTION = 400
 """Characters beyond which no row asks a question of fewer than five words."""
-DETECTOR = "postgrad decontamination 2"
+DETECTOR = "postgrad decontamination 3"
 """Changes whenever the same rows and items may give another result."""
 
 _GRAMS: dict[Rule, int] = {"question": QUESTION_GRAM, "overlap": QUESTION_GRAM, "13-gram": LONG, "8-gram": COVERING}
@@ -140,7 +142,8 @@ class Detector:
         if "question" in self.rules and self._short:
             for row, view in views:
                 for item in self._short.get(tuple(view.question), ()):
-                    yield row, item, "question", 1.0
+                    if not asks_otherwise(self._items[item], view.asked):
+                        yield row, item, "question", 1.0
         for rule in self.rules:
             if rule not in _GRAMS:
                 continue
@@ -148,9 +151,11 @@ class Detector:
             pairs = self._indexes[_GRAMS[rule]].overlaps(tokens, least)
             for text, item, share in zip(pairs.rows.tolist(), pairs.items.tolist(), pairs.scores.tolist(), strict=True):
                 row, view = views[text]
-                score = self._score(rule, self._items[item], view, share)
-                if score >= _ENOUGH[rule] and not has_other_numbers(self._items[item].numbers, view.numbers):
-                    yield row, item, rule, score
+                said = self._items[item]
+                score = self._score(rule, said, view, share)
+                if score < _ENOUGH[rule] or asks_otherwise(said, view.operands) or not stands_alone(said, view.text):
+                    continue
+                yield row, item, rule, score
 
     def _score(self, rule: Rule, item: Item, view: _View, share: float) -> float:
         if rule == "overlap":
@@ -170,19 +175,27 @@ class _View:
         self._only_user = only_user
 
     @cached_property
-    def words(self) -> list[str]:
+    def text(self) -> str:
         if self._only_user:
             said = (message.says for message in self._row.prompt + self._row.completion if message.role == "user")
-            return words("\n".join(said))
-        return words(self._row.text)
+            return "\n".join(said)
+        return self._row.text
+
+    @cached_property
+    def words(self) -> list[str]:
+        return words(self.text)
 
     @cached_property
     def question(self) -> list[str]:
         return words(self._row.question) if len(self._row.question) <= SHORT_QUESTION else []
 
     @cached_property
-    def numbers(self) -> dict[Place, set[str]]:
-        return numbers_by_place(self.words)
+    def operands(self) -> dict[Place, set[Operand]]:
+        return operands_by_place(self.words, signs(self.text))
+
+    @cached_property
+    def asked(self) -> dict[Place, set[Operand]]:
+        return operands_by_place(self.question, signs(self._row.question))
 
 
 def screen(

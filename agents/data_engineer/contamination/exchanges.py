@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -53,15 +53,15 @@ class Batch:
     """Those rows."""
     exchanges: list[Exchange]
 
-    def words_at(self, ranges: Sequence[Range]) -> list[str]:
-        """The words at some places as text."""
+    def words_at(self, ranges: Sequence[Range], read_in: Callable[[str], list[str]] = words) -> list[str]:
+        """The words at some places as text; or with `words.signs` the operators before them."""
         found: list[str] = []
         for start, end in ranges:
             part = int(np.searchsorted(self.tokens.offsets, start, side="right")) - 1
             first = int(self.tokens.offsets[part])
             read: list[str] = []
             while first + len(read) < end:
-                read += words(self.parts[part])
+                read += read_in(self.parts[part])
                 part += 1
             found += read[start - first : end - first]
         return found

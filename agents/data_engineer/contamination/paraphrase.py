@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.data_engineer.contamination.benchmark_texts import Item, has_other_numbers, numbers_by_place
+from agents.data_engineer.contamination.benchmark_texts import Item, asks_otherwise, operands_by_place
 from agents.data_engineer.contamination.exchanges import Batch, Exchange, Range
 from agents.data_engineer.contamination.lexicon import NO_NUMBER, Ints, Lexicon, unit
 from agents.data_engineer.contamination.overlap import contains, sparse
 from agents.data_engineer.contamination.quantities import quantities
 from agents.data_engineer.contamination.word_vectors import Vectors, WordVectors, word_vectors
-from agents.data_engineer.words import grams, is_number
+from agents.data_engineer.words import grams, is_number, signs
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -132,7 +132,9 @@ class Paraphrases:
         if own:
             missing = 1 - len(own & quantities(asked)) / len(own)
             agreement *= 1 - (1 - float(self._by_words[answer])) * (1 - WITHOUT_NUMBERS) * missing
-        if has_other_numbers(item.numbers, numbers_by_place(asked)):
+        if item.vague and contains(asked, item.tokens):  # Word for word: the other rules have looked at it.
+            return 0.0
+        if asks_otherwise(item, operands_by_place(asked, batch.words_at([exchange.asked], signs))):
             return 0.0
         if kept(item.tokens, asked) >= TEMPLATE:
             replied = batch.words_at(exchange.replied)

@@ -11,17 +11,30 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from agents.data_engineer.duplicates.near_duplicates import PERMUTATIONS, NearDuplicates
-from agents.data_engineer.filters import Filtered, identity, normalised
+from agents.data_engineer.duplicates.near_duplicates import PERMUTATIONS, NearDuplicates, Shingles
+from agents.data_engineer.filters import Filtered, identity, letter_index, normalised
 from agents.data_engineer.formats.tables import Row
 from agents.data_engineer.proposal import EXACT_ONLY, NEAR_DUPLICATES
-from agents.data_engineer.tokens import Tokens, gram_hashes, hashed_numbers, hashed_words
+from agents.data_engineer.tokens import (
+    Tokens,
+    gram_hashes,
+    hashed_numbers,
+    hashed_operators,
+    hashed_texts,
+    hashed_words,
+)
 from shared_memory.records import Step
 
 SHINGLE = 5
 """Words in a shingle."""
+SHORT_REPLY = 8
+"""Words up to which another reply is another answer: `positive` and `negative` are one word among many, and as far
+apart as two rows can be."""
+_SHORT = 100
+"""Characters that so many words seldom have."""
 _BATCH = 4096
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
@@ -29,7 +42,8 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 def drop_near_duplicates(rows: Sequence[Row], threshold: float) -> Filtered:
     """The first of the rows whose word 5-grams have a Jaccard similarity of `threshold` or more.
 
-    Rows whose questions hold other numbers are never duplicates: a template filled twice asks two things.
+    Rows whose questions hold other numbers or operators are never duplicates: a template filled twice asks two things.
+    Nor are rows with different short replies: one question with two answers is a contradiction, not a repetition.
     A threshold of 1 switches the step off.
     """
     name = "drop_near_duplicates"
@@ -38,7 +52,8 @@ def drop_near_duplicates(rows: Sequence[Row], threshold: float) -> Filtered:
         return list(rows), Step(name=name, rows_in=len(rows), rows_out=len(rows), note=note)
     goes = set(_added(rows, threshold).duplicates().rows.tolist())
     kept = [row for position, row in enumerate(rows) if position not in goes]
-    note = f"Jaccard ≥ {threshold:g} on {SHINGLE}-word shingles, {PERMUTATIONS} permutations, same numbers"
+    note = f"Jaccard ≥ {threshold:g} on {SHINGLE}-word shingles, {PERMUTATIONS} permutations"
+    note += ", same numbers, operators and short replies"
     return kept, Step(name=name, rows_in=len(rows), rows_out=len(kept), note=note)
 
 
@@ -49,7 +64,7 @@ def near_duplicate_clusters(rows: Sequence[Row], threshold: float = NEAR_DUPLICA
     rows with the same text, near-duplicates, and whatever is joined by a chain of these. Clusters count from 0, in the
     order of their first rows.
     """
-    alike = _added(rows, threshold).pairs()
+    alike = _added(rows, threshold, replies=False).pairs()
     head = list(range(len(rows)))
 
     def head_of(position: int) -> int:
@@ -93,16 +108,29 @@ def _digest(value: Hashable) -> bytes:
     return hashlib.blake2b(repr(value).encode(), digest_size=8).digest()
 
 
-def shingles(rows: Sequence[Row], tokens: Tokens | None = None) -> Tokens:
-    """The rows' word 5-grams, each hashed with the numbers of the question, so that other numbers share no shingle.
+def shingles(rows: Sequence[Row], tokens: Tokens | None = None, *, replies: bool = True) -> Shingles:
+    """The rows' word 5-grams, tagged by the numbers and operators of the question and, if `replies`, by a short reply.
 
     `tokens` are the words of `told(row)` for each row, where they are at hand already.
     """
     if tokens is None:
         tokens = hashed_words([told(row) for row in rows])
     found = gram_hashes(tokens, SHINGLE)
-    tags = hashed_numbers([row.question for row in rows])
-    return Tokens((found.hashes ^ np.repeat(tags, found.lengths)) * _SPREAD, found.offsets)
+    questions = pl.Series([row.question for row in rows], dtype=pl.String)
+    tags = hashed_numbers(questions) + hashed_operators(questions) * _SPREAD
+    if replies:
+        tags ^= hashed_texts([_short_reply(row) for row in rows])
+    return Shingles(found.hashes * _SPREAD, found.offsets, tags * _SPREAD)
+
+
+def _short_reply(row: Row) -> str:
+    """What a row replies, where that is so short that every sign of it counts; empty where it is longer."""
+    if row.choices is not None:
+        replies = [row.choices[letter_index(row.answer)]] if row.answer else []
+    else:
+        replies = [message.content for message in row.completion[-1:] + row.rejected[-1:]]
+    short = [reply for reply in replies if len(reply) <= _SHORT and len(reply.split()) <= SHORT_REPLY]
+    return "\n".join([*map(normalised, short), *([] if row.label is None else [str(row.label)])])
 
 
 def told(row: Row) -> str:
@@ -115,8 +143,8 @@ def told(row: Row) -> str:
     return row.text
 
 
-def _added(rows: Sequence[Row], threshold: float) -> NearDuplicates:
+def _added(rows: Sequence[Row], threshold: float, *, replies: bool = True) -> NearDuplicates:
     near = NearDuplicates(threshold)
     for start in range(0, len(rows), _BATCH):
-        near.add(shingles(rows[start : start + _BATCH]))
+        near.add(shingles(rows[start : start + _BATCH], replies=replies))
     return near

@@ -5,7 +5,7 @@ holds a few hundred bytes a row whatever its length:
 
     near = NearDuplicates(threshold=0.7)
     for batch in batches:
-        near.add(shingles(batch), identity_digests(batch))  # both are in agents/data_engineer/dedup.py
+        near.add(shingles(batch), identity_digests(batch))  # both are in dedup.py
     found = near.duplicates()  # which rows go, beyond exact duplicates, and what each of them repeats
     near.pairs()  # every pair that is alike, say to see which of them lie across splits
 
@@ -38,7 +38,7 @@ with those that share what few rows have."""
 RARE_BAND = 2
 """Permutations in a band where only rare shingles are signed: what two rows of one template share beyond the template
 may be a sixth of the rest, and 64 bands of 2 meet a pair of 0.2 with probability 0.93, one of 0.02 with 0.03."""
-MANY = 100
+MANY = 16
 """Rows from which what more than half of them share counts as boilerplate: a fixed instruction, a form to fill in."""
 SEED = 42
 _BLOCK = 1024
@@ -58,6 +58,15 @@ Rows = NDArray[np.int64]
 """Numbers of rows."""
 _Shingles = NDArray[np.bool_]
 """Some shingles: those with these first bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shingles(Tokens):
+    """The shingles of some rows, and what has to be the same in two of them."""
+
+    tags: NDArray[np.uint64]
+    """One a row: rows with different tags are never alike, however many shingles they share. What fills most rows is
+    told from the rest without regard to tags, so that a form is a form whatever is filled in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +107,18 @@ class NearDuplicates:
         """`threshold` is the Jaccard similarity of two sets of shingles from which they count as alike."""
         self._threshold = threshold
         self._sets = Spool()
+        self._tagged: list[NDArray[np.uint64]] = []
         self._identities: list[NDArray[np.uint64]] = []
 
-    def add(self, shingles: Tokens, identities: NDArray[np.uint64] | None = None) -> None:
+    def add(self, shingles: Tokens | Shingles, identities: NDArray[np.uint64] | None = None) -> None:
         """Take the next rows, each as its shingles; what occurs twice in a row counts once.
 
         With `identities`, one digest a row (for every batch or for none), rows whose digest occurred before are exact
         duplicates: they are passed over here. Raises Unavailable where the temporary folder is full.
         """
         self._sets.append(shingles)
+        tags = shingles.tags if isinstance(shingles, Shingles) else np.zeros(len(shingles), np.uint64)
+        self._tagged.append(tags)
         if identities is not None:
             self._identities.append(identities)
 
@@ -145,6 +157,10 @@ class NearDuplicates:
         self._sets.close()
         return found
 
+    @cached_property
+    def _tags(self) -> NDArray[np.uint64]:
+        return np.concatenate([np.zeros(0, np.uint64), *self._tagged])
+
     def _compared(self) -> Rows:
         """The rows that have shingles and are no exact duplicates."""
         rows = np.flatnonzero(self._sets.lengths)
@@ -169,13 +185,16 @@ class NearDuplicates:
         """For each row a number for each band of `size` permutations, 0 where the row has no shingles."""
         keys = np.zeros((len(rows), PERMUTATIONS // size), dtype=np.uint32)
         for block in _blocks(self._sets.lengths[rows]):
-            keys[block] = _band_keys(self._read(rows[block], unwanted), size)
+            found = _band_keys(self._read(rows[block], unwanted), size)
+            keys[block] = np.where(found, found ^ (self._tags[rows[block], None] >> _HALF).astype(np.uint32), 0)
         return keys
 
     def _alike(self, candidates: NDArray[np.uint64], boilerplate: _Shingles | None) -> Pairs:
         """The candidates whose exact similarity is the threshold or more."""
         first, second = _parted(candidates)
-        similarity = np.zeros(len(candidates))
+        same = self._tags[first] == self._tags[second]
+        first, second = first[same], second[same]
+        similarity = np.zeros(len(first))
         lengths = self._sets.lengths
         for block in _blocks(lengths[first] + lengths[second]):
             rows, places = np.unique(np.stack([first[block], second[block]], axis=1), return_inverse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from agents.data_engineer.formats.methods import trains as trains
 from agents.data_engineer.formats.preferences import brings_its_ranks, from_preference, from_ranked
 from agents.data_engineer.formats.rows import Message as Message
 from agents.data_engineer.formats.rows import Row as Row
-from agents.data_engineer.reading.files import Batch, FaultKind, mend, place, read_batches
+from agents.data_engineer.reading.batches import ENDING
+from agents.data_engineer.reading.files import FaultKind, mend, place, read_batches
 from agents.data_engineer.reading.sources import Source, to_train_on
 from shared_memory.errors import BadInput
 
@@ -77,28 +79,37 @@ class Converter:
         self._used = frozenset(layout.columns.values())
 
     def _learn(self, columns: tuple[str, ...]) -> None:
-        """Take new columns in. Raises UnusableRow where, with them, the file would be something else or unclear."""
+        """Take new columns in. Raises UnusableRow where, with them, the file would be something else or unclear.
+
+        They are judged beside the columns that are in use, so that it costs no more in a file of a million names.
+        """
+        new = [column for column in columns if column not in self._columns]
         if columns not in self._refused:
-            together = self._columns | dict.fromkeys(columns)
             try:
-                layout = layout_of(self._path, list(together))
+                layout = layout_of(self._path, [*self.layout.columns.values(), *new])
             except BadInput:
                 layout = None
             if layout is not None and layout.format == self._named:
-                self._columns = together
+                self._columns.update(dict.fromkeys(new))
                 self._understand(layout)
                 return
             self._refused.add(columns)
-        new = [column for column in columns if column not in self._columns]
         raise UnusableRow(
             "other_columns",
-            f"it has the columns {', '.join(new)[:80]}, which make it another format than the rows before",
+            f"it has the columns {', '.join(new)[:80]}, which make it another format than the other rows",
         )
 
 
-def converter_of(path: Path, columns: Sequence[str]) -> Converter:
-    """What makes rows of a file with these columns. Raises BadInput where the columns are not understood."""
-    return Converter(path, columns)
+def converter_of(path: Path, records: Sequence[Mapping[str, Any]]) -> Converter:
+    """What makes rows of a file that begins with these records, at least one.
+
+    By the columns that most of them have: a few rows of another kind do not make them unclear. Raises BadInput where
+    neither these nor the columns of all together are understood.
+    """
+    (usual, _), *_ = Counter(tuple(record) for record in records).most_common(1)
+    with suppress(BadInput):
+        return Converter(path, usual)
+    return Converter(path, list({column: None for record in records for column in record}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +126,16 @@ class Table:
 
 
 def read_sources(sources: Sequence[str]) -> list[Row]:
-    """The rows of all sources in order, under ids that no two of them share; see `read_tables`."""
-    return [row for table in read_tables(sources) for row in table.rows]
+    """The rows of all sources in order, under ids that no two of them share; see `read_tables`.
+
+    Up to TOLERATED of a file's rows is left out, as where a data set is made: the same rows have the same ids.
+    """
+    return [row for table in read_tables(sources, tolerated=TOLERATED) for row in table.rows]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of one file; see `read_tables`."""
-    return read_sources([str(path)])
+    """The rows of one file, all of which have to be usable; see `read_tables`."""
+    return [row for table in read_tables([str(path)]) for row in table.rows]
 
 
 def read_tables(sources: Sequence[str], *, tolerated: float = 0.0) -> list[Table]:
@@ -129,7 +143,7 @@ def read_tables(sources: Sequence[str], *, tolerated: float = 0.0) -> list[Table
 
     Rows count from 1, a header aside; in JSONL they are lines. Up to the share `tolerated` of a file's rows may be
     unreadable or unusable, and is left out. Raises BadInput, with the number of the first such row, where they are
-    more, for a file that cannot be read, and for columns that are not understood.
+    more, for a file that cannot be read or not to its end, and for columns that are not understood.
     """
     return [_read_table(source, number, tolerated) for number, source in enumerate(to_train_on(sources), start=1)]
 
@@ -143,11 +157,14 @@ def _read_table(source: Source, number: int, tolerated: float) -> Table:
         for fault in batch.faults:
             if fault.kind != "not_finite":
                 left_out[fault.kind] += 1
-                first = first or f"{place(path, fault.number)} {fault.detail}; {mend(fault.kind)}"
+                told = f"{place(path, fault.number)} {fault.detail}; {mend(fault.kind)}"
+                if fault.kind in ENDING:
+                    raise BadInput(told)
+                first = first or told
         if first and not tolerated:
             raise BadInput(first)
         if convert is None and batch.records:
-            convert = converter_of(path, _columns(batch))
+            convert = converter_of(path, batch.records)
         for at, record in zip(batch.numbers, batch.records, strict=True):
             try:
                 rows.append(convert(record, f"{number}:{at}"))  # type: ignore[misc]  # there are records
@@ -157,9 +174,8 @@ def _read_table(source: Source, number: int, tolerated: float) -> Table:
         if first and not tolerated:
             raise BadInput(first)
     if left_out.total() > tolerated * (len(rows) + left_out.total()) or convert is None:
-        raise BadInput(f"{left_out.total()} of {len(rows) + left_out.total()} rows cannot be used, the first: {first}")
+        raise BadInput(
+            f"{left_out.total()} of {len(rows) + left_out.total()} rows cannot be used, the first: {first}, "
+            "or take the copy without them that `postgrad audit DATA --clean FILE` writes"
+        )
     return Table(path, convert.columns, convert.layout, rows, source, left_out)
-
-
-def _columns(batch: Batch) -> list[str]:
-    return list({column: None for record in batch.records for column in record})

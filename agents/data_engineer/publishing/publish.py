@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,11 +97,16 @@ def to_folder(record: DatasetRecord, folder: Path) -> Path:
     return folder
 
 
+def heedless(last: bool) -> None:
+    """Nobody who publishes is to be stopped."""
+
+
 def to_hub(
     record: DatasetRecord,
     repo_id: str,
     *,
     private: bool = True,
+    heed: Callable[[bool], None] = heedless,
     allowed_licences: Collection[str] = (),
     token: str | None = None,
     endpoint: str | None = None,
@@ -110,10 +115,12 @@ def to_hub(
 
     A repository that does not exist is created with the visibility asked for; no visibility is ever changed. Where one
     of ours exists, it gets another commit, and none if it holds the same: so a run that was killed is simply repeated.
-    `allowed_licences` names those that forbid sharing and are to be shared all the same. Raises BadInput where
-    benchmark items may still be in the rows, where the licence forbids it, or where the repository is another's, is
-    not as private or public as asked, or may not be written; Conflict where somebody else committed meanwhile; and
-    Unavailable where the Hub is out of reach or holds something else than was sent.
+    `allowed_licences` names those that forbid sharing and are to be shared all the same. `heed` is called before the
+    Hub is changed, the last time (True) with all files there and only the commit to come, and may raise.
+
+    Raises BadInput where benchmark items may still be in the rows, where the licence forbids it, or where the
+    repository is another's, is not as private or public as asked, or may not be written; Conflict where somebody else
+    committed meanwhile; and Unavailable where the Hub is out of reach or holds something else than was sent.
     """
     from huggingface_hub import HfApi
 
@@ -124,7 +131,7 @@ def to_hub(
         user = str(patiently(api.whoami)["name"])
         name = repo_id if "/" in repo_id else f"{user}/{repo_id}"
         files = _build(record, name, Path(folder) / "files")
-        info = _repository(api, name, private)
+        info = _repository(api, name, private, heed)
         tree = tree_of(api, name, str(info.sha))
         there = read_card(api, name, tree, str(info.sha))
         if tree.keys() - OF_THE_HUB and not mark_of(there):
@@ -132,7 +139,7 @@ def to_hub(
         data = {path: file for path, file in files.items() if path != CARD}
         same = mark_of(there) == mark_of(files[CARD].read_text(encoding="utf-8"))
         changed = not (same and all(holds(tree.get(path), file) for path, file in data.items()))
-        revision = _commit(api, name, files, tree, str(info.sha)) if changed else str(info.sha)
+        revision = _commit(api, name, files, tree, str(info.sha), heed) if changed else str(info.sha)
         _read_back(api, name, data, revision, Path(folder) / "cache")
         return Published(
             repo_id=name,
@@ -217,7 +224,7 @@ def _replace(files: Mapping[str, Path], folder: Path) -> None:
         left.unlink()
 
 
-def _repository(api: HfApi, repo_id: str, private: bool) -> DatasetInfo:
+def _repository(api: HfApi, repo_id: str, private: bool, heed: Callable[[bool], None]) -> DatasetInfo:
     """The repository, created where it does not exist. Raises BadInput where it is not as private as asked."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -226,6 +233,7 @@ def _repository(api: HfApi, repo_id: str, private: bool) -> DatasetInfo:
     except GatedRepoError:
         raise
     except RepositoryNotFoundError:
+        heed(False)
         patiently(lambda: api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True))
         info = patiently(lambda: api.dataset_info(repo_id))
     if private and not info.private:
@@ -235,15 +243,27 @@ def _repository(api: HfApi, repo_id: str, private: bool) -> DatasetInfo:
     return info
 
 
-def _commit(api: HfApi, repo_id: str, files: Mapping[str, Path], tree: Mapping[str, RepoFile], parent: str) -> str:
+def _commit(
+    api: HfApi,
+    repo_id: str,
+    files: Mapping[str, Path],
+    tree: Mapping[str, RepoFile],
+    parent: str,
+    heed: Callable[[bool], None],
+) -> str:
     """One commit on top of `parent` that brings the files and takes Parquet files of an earlier one away; its sha."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     left = [path for path in tree if path.startswith(f"{DATA}/train-") and path not in files]
+    additions = [CommitOperationAdd(path, file) for path, file in files.items()]
     operations: list[CommitOperationAdd | CommitOperationDelete] = [
-        *(CommitOperationAdd(path, file) for path, file in files.items()),
+        *additions,
         *(CommitOperationDelete(path) for path in left),
     ]
+    heed(False)
+    # What takes long goes first: until the commit nobody can see it, and there is a way back.
+    patiently(lambda: api.preupload_lfs_files(repo_id, additions, repo_type="dataset", free_memory=False))
+    heed(True)
     try:
         commit = patiently(
             lambda: api.create_commit(

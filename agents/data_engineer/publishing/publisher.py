@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
@@ -19,7 +21,7 @@ from shared_memory.run_paths import RunPaths, write_atomically
 HUB, FOLDER = "hub", "folder"
 """Flavors of a publication: what goes to the Hub leaves this machine."""
 CARD = "README.md"
-STATUS, LOG, CONFIG = "publication.json", "log", "config.json"
+STATUS, LOG, CONFIG, CANCEL = "publication.json", "log", "config.json", "cancel"
 SECONDS_A_GIB = 600
 TIMEOUT_SECONDS = 6 * 3600
 
@@ -69,6 +71,20 @@ def publishing_job(record: DatasetRecord, to: str, *, private: bool, paths: RunP
     )
 
 
+def told_anew(spec: JobSpec, datasets: Mapping[str, DatasetRecord], paths: RunPaths) -> JobSpec:
+    """A publication whose config was edited, with title, card and estimate of what it is now.
+
+    One that cannot be carried out stays as it is: `fault_of_config` or the job itself refuses it.
+    """
+    try:
+        publication = Publication.model_validate(spec.config)
+        record = datasets[publication.dataset]
+        told = publishing_job(record, publication.to, private=publication.private, paths=paths)
+    except (ValidationError, KeyError, BadInput):
+        return spec
+    return told if told.flavor == spec.flavor and told.config == spec.config else spec
+
+
 def fault_of_config(spec: JobSpec) -> str:
     """Why a publication, which a person may have edited, cannot be carried out; empty if it can."""
     if spec.runner != PublishingRunner.name:
@@ -84,14 +100,65 @@ def fault_of_config(spec: JobSpec) -> str:
     return ""
 
 
-class PublishingRunner:
-    """A JobRunner that publishes at once, in this process; its backend id is the submission key.
+class _Status(JobStatus):
+    """What is kept of a publication."""
 
-    Publishing again what is there already changes nothing, so what was killed half-way is simply submitted again.
+    timeout: float
+    """Seconds after which it is stopped, unless its commit is on the way."""
+
+
+class _Stopped(Exception):
+    """The publication was stopped before its commit."""
+
+
+class _Work:
+    """One publication in a thread of its own; it can be stopped until its last step has begun."""
+
+    def __init__(self, publish_it: Callable[[Callable[[bool], None]], dict[str, Any]]) -> None:
+        self.result: dict[str, Any] = {}
+        self.error: Exception | None = None
+        self.began = time.monotonic()
+        self._publish_it = publish_it
+        self._stopped = self._at_the_last = False
+        self._lock = threading.Lock()
+        # Of the kind that keeps no process from ending: what was not committed is simply begun again.
+        self._thread = threading.Thread(target=self._run, name="publication", daemon=True)
+        self._thread.start()
+
+    @property
+    def has_ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def stop(self) -> bool:
+        """Keep it from its last step; False where it has begun that one."""
+        with self._lock:
+            self._stopped = not self._at_the_last
+        return self._stopped
+
+    def _heed(self, last: bool) -> None:
+        with self._lock:
+            if self._stopped:
+                raise _Stopped
+            self._at_the_last = last
+
+    def _run(self) -> None:
+        try:
+            self.result = self._publish_it(self._heed)
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever looks at the job next gets it
+            self.error = error
+
+
+class PublishingRunner:
+    """A JobRunner that publishes in a thread of this process; its backend id is the submission key.
+
+    Publishing again what is there already changes nothing, so what a process has left half done is begun again by the
+    next one that looks at it.
     """
 
     name = "publisher"
     listing_grace = 0.0
+    _at_work: ClassVar[dict[Path, _Work]] = {}
+    """Job folder → what this process has in hand."""
 
     def __init__(self, jobs: Path, datasets: Mapping[str, DatasetRecord]) -> None:
         """jobs: folder of the run's job folders. datasets: the run's, by id."""
@@ -99,26 +166,25 @@ class PublishingRunner:
         self._datasets = datasets
 
     def submit(self, spec: JobSpec, key: str, folder: Path) -> str:
-        if self.find(key) is not None:
-            return key
-        began = time.monotonic()
-        status = JobStatus(state=JobState.SUCCEEDED, exit_code=0)
-        try:
-            self._tell(folder, {"result": self._publish(Publication.model_validate(spec.config))})
-        except PostgradError as error:
-            self._tell(folder, f"error: {error}")
-            status = JobStatus(state=JobState.FAILED, exit_code=1, error=str(error))
-        status = status.model_copy(update={"seconds": time.monotonic() - began})
-        write_atomically(folder / STATUS, status.model_dump_json().encode())
+        if self.find(key) is None:
+            self._write(folder, _Status(state=JobState.RUNNING, timeout=spec.timeout_seconds))
         return key
 
     def find(self, key: str) -> str | None:
         return key if (self._jobs / key / STATUS).exists() else None
 
     def status(self, backend_id: str) -> JobStatus:
+        """The job's state; one that nobody works on is begun."""
+        folder = self._jobs / backend_id
         if self.find(backend_id) is None:
             return JobStatus(state=JobState.UNKNOWN, error=f"no job {backend_id} was started here")
-        return JobStatus.model_validate_json((self._jobs / backend_id / STATUS).read_text(encoding="utf-8"))
+        status = _Status.model_validate_json((folder / STATUS).read_text(encoding="utf-8"))
+        if not status.state.terminal:
+            status = self._gone_on(folder, status)
+            if status.state.terminal:
+                self._write(folder, status)
+                self._at_work.pop(folder, None)
+        return status
 
     def logs(self, backend_id: str, offset: int) -> tuple[str, int]:
         log = self._jobs / backend_id / LOG
@@ -126,19 +192,54 @@ class PublishingRunner:
         return data.decode(errors="replace"), offset + len(data)
 
     def cancel(self, backend_id: str) -> None:
-        """Too late: a job here has ended when `submit` returns."""
+        """Heard until the commit is on its way."""
+        folder = self._jobs / backend_id
+        if folder.is_dir():
+            (folder / CANCEL).touch()
 
-    def _publish(self, publication: Publication) -> dict[str, Any]:
+    def _gone_on(self, folder: Path, status: _Status) -> _Status:
+        work = self._at_work.get(folder)
+        cancelled = (folder / CANCEL).exists()
+        if work is None and not cancelled:
+            publication = Publication.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
+            work = self._at_work[folder] = _Work(partial(self._publish, publication))
+        seconds = time.monotonic() - work.began if work else 0.0
+        if work is not None and work.has_ended:
+            return self._ended(folder, status.model_copy(update={"seconds": seconds}), work)
+        if cancelled and (work is None or work.stop()):
+            return status.model_copy(update={"state": JobState.CANCELLED, "error": "it was cancelled"})
+        if work is not None and seconds > status.timeout and work.stop():
+            error = f"timed out after {status.timeout:g} s"
+            return status.model_copy(update={"state": JobState.FAILED, "exit_code": 1, "error": error})
+        return status.model_copy(update={"seconds": seconds})
+
+    def _ended(self, folder: Path, status: _Status, work: _Work) -> _Status:
+        """How it went; raises what no error of ours explains."""
+        if isinstance(work.error, PostgradError):
+            self._tell(folder, f"error: {work.error}")
+            failed = {"state": JobState.FAILED, "exit_code": 1, "error": str(work.error)}
+            return status.model_copy(update=failed)
+        if work.error is not None:
+            self._at_work.pop(folder)
+            raise work.error
+        self._tell(folder, {"result": work.result})
+        return status.model_copy(update={"state": JobState.SUCCEEDED, "exit_code": 0})
+
+    def _publish(self, publication: Publication, heed: Callable[[bool], None]) -> dict[str, Any]:
         record = self._datasets.get(publication.dataset)
         if record is None or record.digest != publication.digest:
             raise BadInput(f"data set {publication.dataset} is not the one that was approved; start the run again")
         if flavor_of(publication.to) == FOLDER:
+            heed(True)
             folder = publish.to_folder(record, Path(publication.to))
             return {"url": str(folder), "revision": "", "private": True, "changed": True}
-        published = publish.to_hub(record, publication.to.removeprefix("hf://datasets/"), private=publication.private)
-        return published.plain()
+        name = publication.to.removeprefix("hf://datasets/")
+        return publish.to_hub(record, name, private=publication.private, heed=heed).plain()
 
     def _tell(self, folder: Path, line: dict[str, Any] | str) -> None:
         text = line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
         with (folder / LOG).open("a", encoding="utf-8") as stream:
             stream.write(text + "\n")
+
+    def _write(self, folder: Path, status: _Status) -> None:
+        write_atomically(folder / STATUS, status.model_dump_json().encode())

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 FaultKind = Literal[
-    "not_json", "not_an_object", "not_utf8", "not_finite", "line_too_long", "truncated", "unreadable"
+    "not_json", "not_an_object", "not_utf8", "not_finite", "line_too_long", "malformed", "truncated", "unreadable"
 ]  # fmt: skip
-"""not_finite: NaN or Infinity, the row stays · truncated: the file ends early · unreadable: a CSV row with more or
-fewer cells than columns, a scrambled part of a Parquet or Arrow file. All but not_finite leave the row out."""
+"""not_finite: NaN or Infinity, the row stays · malformed: a CSV row with more or fewer cells than columns, a value of
+a Parquet or Arrow file that cannot be read · truncated: the file ends early · unreadable: a part of a Parquet or Arrow
+file is scrambled. All but not_finite leave the row out, and those of ENDING nobody knows how many after it."""
+ENDING: frozenset[FaultKind] = frozenset({"truncated", "unreadable"})
+"""Faults after which a file cannot be read: what was read of it is not the whole."""
 BATCH_BYTES = 64 * 2**20
 """Bytes of text from which a batch is full, however few its rows are."""
 
@@ -19,7 +22,7 @@ class Fault:
     """What is wrong at one place of a file."""
 
     number: int
-    """Of the line in JSONL, of the row in other files; from 1."""
+    """Of the line in JSONL, of the row in other files; from 1. 0 for the end of a packed file, which has no row."""
     kind: FaultKind
     detail: str
     """What follows upon `line 7`: `is not JSON (…)`."""

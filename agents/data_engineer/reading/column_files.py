@@ -31,6 +31,9 @@ _BROKEN = (*_NO_VALUE, MemoryError)
 """What it raises for a scrambled file beside errors of its own: one may claim to hold more than there is memory."""
 
 
+_SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
+
+
 def read_csv(path: Path, size: int) -> Iterator[Batch]:
     """Comma-separated text with a header; all cells are text, so that `007` and `1e3` stay what they are."""
     return _read_separated(path, size, ",")
@@ -56,22 +59,22 @@ def _read_separated(path: Path, size: int, separator: str) -> Iterator[Batch]:
         columns = _named(path, header)
         batches, number = Batches(size), 0
         while True:
+            if batches.full:
+                yield batches.take()
             number += 1
             try:
                 row = next(rows)
             except StopIteration:
                 break
             except Damaged as error:
-                batches.fault(number, "truncated", str(error))
+                batches.fault(0, "truncated", str(error))
                 break
             except csv.Error as error:
                 ended = "unexpected end of data" in str(error)
                 detail = "opens a quote that the file never closes" if ended else f"is not CSV ({error})"
-                batches.fault(number, "truncated" if ended else "unreadable", detail)
+                batches.fault(number, "truncated" if ended else "malformed", detail)
                 continue
             _add(batches, number, columns, row, text.trouble())
-            if batches.full:
-                yield batches.take()
         yield batches.take()
 
 
@@ -81,7 +84,7 @@ def _add(batches: Batches, number: int, columns: Sequence[str], row: Sequence[st
     elif trouble:
         batches.fault(number, "not_utf8", "is not UTF-8 text")
     elif row and len(row) != len(columns):
-        batches.fault(number, "unreadable", f"has {len(row)} cells under {len(columns)} columns")
+        batches.fault(number, "malformed", f"has {len(row)} cells under {len(columns)} columns")
     else:
         cells = row or [""] * len(columns)
         batches.add(number, dict(zip(columns, cells, strict=True)), sum(map(len, cells)))
@@ -117,6 +120,12 @@ def _named(path: Path, header: Sequence[str]) -> list[str]:
     """The columns of a header. Raises BadInput where two have one name, or none has any."""
     if not any(name.strip() for name in header):
         raise BadInput(f"{path} has no header: its first line is blank; put the names of the columns there")
+    other = next((sign for sign in _SEPARATORS if len(header) == 1 and sign in header[0]), "")
+    if other:
+        raise BadInput(
+            f"{path} seems to have {_SEPARATORS[other]} between its columns; save it as .csv with commas, or as .tsv "
+            "with tabs"
+        )
     _require_distinct(path, [name for name in header if name])
     return [name or ("" if position == 0 else f"column {position + 1}") for position, name in enumerate(header)]
 
@@ -199,7 +208,7 @@ def _add_table(batches: Batches, number: int, table: pa.RecordBatch) -> None:
             try:
                 (record,) = _records(table.slice(position, 1))
             except _NO_VALUE as error:
-                kind: FaultKind = "not_utf8" if "UTF8" in str(error) else "unreadable"
+                kind: FaultKind = "not_utf8" if "UTF8" in str(error) else "malformed"
                 batches.fault(number + position + 1, kind, f"holds what cannot be read ({first_line(error)})")
             else:
                 batches.add(number + position + 1, record)

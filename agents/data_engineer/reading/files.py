@@ -57,8 +57,19 @@ def mend(kind: FaultKind) -> str:
 
 
 def place(path: Path, number: int) -> str:
-    """`rows.jsonl, line 7`; a file without lines has rows."""
+    """`rows.jsonl, line 7`; a file without lines has rows. 0 is the file as a whole: `rows.jsonl:`."""
+    if not number:
+        return f"{path}:"
     return f"{path}, {'line' if ending_of(path) in (*_LINES, *_packed(_LINES)) else 'row'} {number}"
+
+
+def short_place(name: str, number: int) -> str:
+    """`rows.jsonl:7` for a line, `rows.csv row 7` for a row; 0 is the file as a whole."""
+    if not number:
+        return name
+    ending = ending_of(Path(name))
+    in_rows = ending in READERS and ending not in (*_LINES, *_packed(_LINES))
+    return f"{name} row {number}" if in_rows else f"{name}:{number}"
 
 
 def digest_of(path: Path) -> str:
@@ -113,5 +124,6 @@ _MENDS: dict[FaultKind, str] = {
     "not_utf8": "save the file as UTF-8",
     "line_too_long": "remove it, or part it into rows",
     "truncated": "get the file anew, for what follows is missing",
-    "unreadable": "mend that row, or write the file anew",
+    "malformed": "mend that row, or write the file anew",
+    "unreadable": "get the file anew, or write it again",
 }

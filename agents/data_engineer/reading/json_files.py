@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ def read_jsonl(path: Path, size: int) -> Iterator[Batch]:
         try:
             skip_byte_order_mark(stream, path)
             for number, line in enumerate(lines(stream), start=1):
+                if batches.full:
+                    yield batches.take()
                 if line is None:
                     batches.fault(number, "line_too_long", f"has more than {LINE_LIMIT // 2**20} MiB")
                     continue
@@ -42,10 +44,8 @@ def read_jsonl(path: Path, size: int) -> Iterator[Batch]:
                     batches.fault(number, "not_an_object", "is not a JSON object")
                     continue
                 batches.add(number, exact(record, line), len(line))
-                if batches.full:
-                    yield batches.take()
         except Damaged as error:
-            batches.fault(number + 1, "truncated", str(error))
+            batches.fault(0, "truncated", str(error))
         yield batches.take()
 
 
@@ -88,11 +88,24 @@ def _loads(text: str, constants: list[str]) -> Any:
 
 def exact(record: dict[str, Any], line: bytes | str) -> dict[str, Any]:
     """The record with its large whole numbers as they stand in `line`, not rounded."""
-    for value in record.values():
-        if type(value) is float and not -_EXACT < value < _EXACT:
-            again: dict[str, Any] = json.loads(line)
-            return again
+    if _may_be_rounded(record.values()):
+        again: dict[str, Any] = json.loads(line)
+        return again
     return record
+
+
+def _may_be_rounded(values: Iterable[Any]) -> bool:
+    """Whether a number among the values, or however deep in them, may be a whole one that the fast parser rounded."""
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            continue
+        if kind is float:
+            if not -_EXACT < value < _EXACT:
+                return True
+        elif (kind is dict and _may_be_rounded(value.values())) or (kind is list and _may_be_rounded(value)):
+            return True
+    return False
 
 
 def read_json(path: Path, size: int) -> Iterator[Batch]:
@@ -130,6 +143,8 @@ def _entries(path: Path, content: bytes, size: int) -> Iterator[Batch]:
     constants: list[str] = []
     try:
         value = orjson.loads(content)
+        if _may_be_rounded([value]):
+            value = json.loads(content)
     except ValueError:
         try:
             value = _loads(content.decode(), constants)

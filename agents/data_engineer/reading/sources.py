@@ -65,6 +65,8 @@ def to_train_on(names: Sequence[str]) -> list[Source]:
 
 
 def _resolved(name: str) -> list[Source]:
+    if not name.strip():
+        raise BadInput("an empty name names no data; give a data file, a folder or a Hub data set")
     path = Path(name)
     if not name.startswith(HUB) and path.is_dir():
         return _in_folder(path, name)

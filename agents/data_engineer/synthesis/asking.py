@@ -49,12 +49,22 @@ def ask_some(model: LanguageModel, questions: Sequence[Question[R]]) -> list[R |
         return list(threads.map(outcome, questions))
 
 
-def ask_all(model: LanguageModel, questions: Iterable[Question[R]]) -> list[R | NoAnswer]:
-    """The outcomes of all questions, in their order; what comes after a spent cap is not asked, and has its outcome."""
+def heedless() -> None:
+    """Nothing to heed: all questions are asked."""
+
+
+def ask_all(
+    model: LanguageModel, questions: Iterable[Question[R]], heed: Callable[[], None] = heedless
+) -> list[R | NoAnswer]:
+    """The outcomes of all questions, in their order; what comes after a spent cap is not asked, and has its outcome.
+
+    `heed` is called before each few requests, and ends it all by raising: what was answered is on disk.
+    """
     outcomes: list[R | NoAnswer] = []
     left = iter(questions)
     spent: BudgetSpent | None = None
     while some := list(islice(left, SIDE_BY_SIDE)):
+        heed()
         outcomes += [spent] * len(some) if spent else ask_some(model, some)
         spent = spent or next((each for each in outcomes[-len(some) :] if isinstance(each, BudgetSpent)), None)
     return outcomes

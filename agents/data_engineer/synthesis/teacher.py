@@ -24,7 +24,7 @@ from agents.jobs.base import JobStatus
 from agents.llm import LanguageModel
 from agents.prompting import fill
 from agents.provider import Provider
-from shared_memory.errors import PostgradError
+from shared_memory.errors import BadInput, PostgradError
 from shared_memory.goal import Goal
 from shared_memory.records import Estimate, JobSpec, JobState, Purpose, Record
 from shared_memory.run_paths import RunPaths, write_atomically
@@ -38,21 +38,35 @@ SECONDS_A_REQUEST = 20.0
 REQUEST_TOKENS = 4000
 """Of a request with its examples, on the long side."""
 TIMEOUT_SECONDS = 4 * 3600
-AT_HOME = ("ollama/", "ollama_chat/")
+AT_HOME = ("ollama", "ollama_chat")
 """Providers whose models are on this machine unless an address says otherwise."""
+ADDRESSES = {
+    "openai": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+    "hosted_vllm": ("HOSTED_VLLM_API_BASE",),
+    "llamafile": ("LLAMAFILE_API_BASE",),
+    "lm_studio": ("LM_STUDIO_API_BASE",),
+    "ollama": ("OLLAMA_API_BASE",),
+    "ollama_chat": ("OLLAMA_API_BASE",),
+}
+"""Provider → the variables that LiteLLM takes its address from, in its order (`get_llm_provider`, `main.py`). These
+speak to servers of one's own, and to no other address than they are given."""
+OLLAMA_CLOUD = "cloud"
+"""How the tags of models end that Ollama's server on this machine has run at its maker's."""
 
 
 def is_hosted(model: str, api_base: str = "", environ: Mapping[str, str] = os.environ) -> bool:
     """Whether a model runs at somebody else's: not on this machine, and not at an address of a private network.
 
-    The address is `api_base`, or what the environment names for the model's provider (`OPENAI_API_BASE`), as LiteLLM
-    takes it. A name is never looked up: what it leads to may change.
+    The address is `api_base`, or what LiteLLM finds in the environment for the model's provider. A provider that is not
+    in ADDRESSES, a name without one included, counts as hosted wherever its address is: it may read another one. A name
+    is never looked up: what it leads to may change.
     """
-    provider = model.partition("/")[0].upper() if "/" in model else "OPENAI"
-    named = (environ.get(f"{provider}_{ending}", "") for ending in ("API_BASE", "BASE_URL"))
-    address = api_base or next(filter(None, named), "")
+    provider, _, name = model.partition("/")
+    if provider not in ADDRESSES or (provider in AT_HOME and name.endswith(OLLAMA_CLOUD)):
+        return True
+    address = api_base or next(filter(None, (environ.get(variable, "") for variable in ADDRESSES[provider])), "")
     if not address:
-        return not model.startswith(AT_HOME)
+        return provider not in AT_HOME
     host = urlsplit(address).hostname or ""
     if host == "localhost":
         return False
@@ -89,12 +103,9 @@ def teaching_job(generate: Generate, goal: Goal, rows: Sequence[Row], *, choices
         have=topics_of(rows, goal.data.topics),
     )
     shown = examples_of(rows, generate.seed)
-    hosted = is_hosted(generate.teacher, goal.brain.get("api_base", ""))
     return JobSpec(
         purpose=Purpose.GENERATION,
         experiment="data",
-        title=f"have {generate.teacher} write {generate.rows} training rows"
-        + (f"; {len(shown)} of yours leave this machine as examples" if hosted and shown else ""),
         script=SYSTEM,
         files={
             SYSTEM: paths.store(fill(PROMPTS / SYSTEM).encode()),
@@ -102,13 +113,33 @@ def teaching_job(generate: Generate, goal: Goal, rows: Sequence[Row], *, choices
         },
         config=order.plain(),
         runner="teacher",
-        flavor=HOSTED if hosted else OWN,
         timeout_seconds=TIMEOUT_SECONDS,
-        estimate=estimate(generate, goal),
+        **_told(order, len(shown), goal),
     )
 
 
-def estimate(generate: Generate, goal: Goal) -> Estimate:
+def _told(order: Order, examples: int, goal: Goal) -> dict[str, Any]:
+    """What a person is told of an order beside its config: title, flavor and estimate of the job."""
+    hosted = is_hosted(order.teacher, goal.brain.get("api_base", ""))
+    leaves = f"; {examples} of yours leave this machine as examples" if hosted and examples else ""
+    return {
+        "title": f"have {order.teacher} write {order.rows} training rows{leaves}",
+        "flavor": HOSTED if hosted else OWN,
+        "estimate": estimate(order, goal),
+    }
+
+
+def told_anew(spec: JobSpec, goal: Goal, paths: RunPaths) -> JobSpec:
+    """A teacher's spec whose config was edited, with what is told of it; one that is no order stays, to be refused."""
+    try:
+        order = Order.model_validate(spec.config)
+    except ValidationError:
+        return spec
+    examples = paths.stored(spec.files[EXAMPLES]).read_bytes().count(b"\n")
+    return spec.model_copy(update=_told(order, examples, goal))
+
+
+def estimate(generate: Generate | Order, goal: Goal) -> Estimate:
     """What a teacher takes: a request for the taxonomy, one for a few rows each, and those that check the rows."""
     checks = {"computed": 0, "judge": 1, "majority": ATTEMPTS}[generate.verify]
     requests = 1 + math.ceil(generate.rows / ROWS_A_REQUEST) + checks * (1 + math.ceil(generate.rows / ROWS_AT_ONCE))
@@ -131,7 +162,17 @@ def fault_of_config(spec: JobSpec, goal: Goal) -> str:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         return f"its config is no order ({'.'.join(map(str, fault['loc']))}: {fault['msg']}); resume, and edit it again"
-    return refusal(order.teacher, goal)
+    return refusal(order.teacher, goal) or _moved_out(order.teacher, goal.brain.get("api_base", ""), spec.flavor)
+
+
+def _moved_out(model: str, api_base: str, flavor: str) -> str:
+    """Why a model that was to answer on this machine or network may not be asked; empty where it still does."""
+    if flavor == HOSTED or not is_hosted(model, api_base):
+        return ""
+    return (
+        f"`{model}` was asked about as a model on this machine and is at another address now; "
+        "set the environment as it was, then resume the run"
+    )
 
 
 class _Status(Record):
@@ -139,6 +180,8 @@ class _Status(Record):
 
     timeout: float
     """Seconds of asking after which it ends with what there is."""
+    flavor: str = HOSTED
+    """As it was approved."""
     state: JobState = JobState.RUNNING
     seconds: float = 0.0
     """Of asking so far."""
@@ -166,7 +209,7 @@ class TeacherRunner:
 
     def submit(self, spec: JobSpec, key: str, folder: Path) -> str:
         if self.find(key) is None:
-            self._write(folder, _Status(timeout=spec.timeout_seconds))
+            self._write(folder, _Status(timeout=spec.timeout_seconds, flavor=spec.flavor))
         return key
 
     def find(self, key: str) -> str | None:
@@ -204,7 +247,7 @@ class TeacherRunner:
         if (folder / CANCEL).exists():
             return status.model_copy(update={"state": JobState.CANCELLED, "error": "it was cancelled"})
         began = time.monotonic()
-        teaching = self._at_work.get(folder) or self._begun(folder)
+        teaching = self._at_work.get(folder) or self._begun(folder, status.flavor)
         self._at_work[folder] = teaching
         try:
             more = teaching.go_on()
@@ -217,12 +260,18 @@ class TeacherRunner:
         now = status.model_copy(update={"seconds": seconds, "step": max(step, status.step)})
         return now if more and seconds < status.timeout else self._ended(folder, now, teaching)
 
-    def _begun(self, folder: Path) -> Teaching:
-        """The teaching from its first request, in the words that were approved."""
+    def _begun(self, folder: Path, flavor: str) -> Teaching:
+        """The teaching from its first request, in the words that were approved.
+
+        Raises BadInput where the model is not where it was when it was asked about: the environment may have changed.
+        """
         order = Order.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
+        model = self._model(order.teacher)
+        if fault := _moved_out(model.name, model.api_base, flavor):
+            raise BadInput(fault)
         examples = [json.loads(line) for line in (folder / EXAMPLES).read_text(encoding="utf-8").split("\n") if line]
         system = (folder / SYSTEM).read_text(encoding="utf-8")
-        return Teaching(order, self._model(order.teacher), system, examples)
+        return Teaching(order, model, system, examples)
 
     def _ended(self, folder: Path, status: _Status, teaching: Teaching) -> _Status:
         """A cap that left room for some rows ends a job well; one that left room for none ends it without blame."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,7 +13,7 @@ from pydantic import Field
 from agents.data_engineer.filters import letter_index, normalised
 from agents.data_engineer.formats.rows import Row
 from agents.data_engineer.proposal import Verification
-from agents.data_engineer.synthesis.asking import Question, ask_all
+from agents.data_engineer.synthesis.asking import Question, ask_all, heedless
 from agents.data_engineer.synthesis.calculations import calculations, is_among, numbers_in, value_of
 from agents.llm import LanguageModel
 from agents.multiple_choice import LETTERS
@@ -108,13 +108,14 @@ class Majority:
 
     name: Verification = "majority"
 
-    def __init__(self, model: LanguageModel) -> None:
-        self._model = model
+    def __init__(self, model: LanguageModel, heed: Callable[[], None] = heedless) -> None:
+        self._model, self._heed = model, heed
 
     def check(self, candidates: Sequence[Candidate]) -> list[Checked]:
         batches = list(_batches(candidates))
         attempts = range(1, ATTEMPTS + 1)
-        outcomes = ask_all(self._model, (self._question(batch, attempt) for batch in batches for attempt in attempts))
+        questions = (self._question(batch, attempt) for batch in batches for attempt in attempts)
+        outcomes = ask_all(self._model, questions, self._heed)
         checked = []
         for at, batch in enumerate(batches):
             tries = outcomes[at * ATTEMPTS : (at + 1) * ATTEMPTS]
@@ -186,13 +187,14 @@ class Judge:
 
     name: Verification = "judge"
 
-    def __init__(self, model: LanguageModel) -> None:
-        self._model = model
+    def __init__(self, model: LanguageModel, heed: Callable[[], None] = heedless) -> None:
+        self._model, self._heed = model, heed
 
     def check(self, candidates: Sequence[Candidate]) -> list[Checked]:
         batches = list(_batches(candidates))
         checked = []
-        for batch, outcome in zip(batches, ask_all(self._model, map(self._question, batches)), strict=True):
+        outcomes = ask_all(self._model, map(self._question, batches), self._heed)
+        for batch, outcome in zip(batches, outcomes, strict=True):
             said = {each.number: each for each in outcome.rows} if isinstance(outcome, Judgements) else {}
             checked += [
                 Checked(said[number].right, said[number].why) if number in said else Checked(None, "nobody judged it")
@@ -243,13 +245,16 @@ def _batches(candidates: Sequence[Candidate]) -> Iterator[Sequence[Candidate]]:
     return (candidates[start : start + ROWS_AT_ONCE] for start in range(0, len(candidates), ROWS_AT_ONCE))
 
 
-def verifier_of(name: Verification, model: LanguageModel | None) -> Verifier:
-    """The verifier of that name; raises ValueError where it needs a model and there is none."""
+def verifier_of(name: Verification, model: LanguageModel | None, heed: Callable[[], None] = heedless) -> Verifier:
+    """The verifier of that name; `heed` is called between its requests and may raise, which ends the check.
+
+    Raises ValueError where it needs a model and there is none.
+    """
     if name == "computed":
         return Computed()
     if model is None:
         raise ValueError(f"`{name}` needs a language model")
-    return Majority(model) if name == "majority" else Judge(model)
+    return Majority(model, heed) if name == "majority" else Judge(model, heed)
 
 
 def sampled(candidates: Sequence[Candidate], seed: int) -> list[int]:
