@@ -450,7 +450,7 @@ def test_a_cancelled_teacher_whose_run_cannot_go_on_is_booked_as_what_it_is(
     ]
     assert action.job is not None
     assert (action.job.runner, action.job.state) == ("teacher", JobState.CANCELLED)
-    assert json.loads((Path(action.job.folder) / "teacher.json").read_text())["state"] == "cancelled"
+    assert json.loads((Path(action.job.folder) / "in_process.json").read_text())["state"] == "cancelled"
 
 
 # Clean hands

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,15 +12,14 @@ from typing import Any, ClassVar
 from pydantic import ValidationError
 
 from agents.data_engineer.publishing import publish
-from agents.jobs.base import JobStatus
+from agents.jobs.in_process import CANCEL, CONFIG, InProcessRunner, KeptStatus
 from shared_memory.errors import BadInput, PostgradError
 from shared_memory.records import DatasetRecord, Estimate, JobSpec, JobState, Purpose, Record
-from shared_memory.run_paths import RunPaths, write_atomically
+from shared_memory.run_paths import RunPaths
 
 HUB, FOLDER = "hub", "folder"
 """Flavors of a publication: what goes to the Hub leaves this machine."""
 CARD = "README.md"
-STATUS, LOG, CONFIG, CANCEL = "publication.json", "log", "config.json", "cancel"
 SECONDS_A_GIB = 600
 TIMEOUT_SECONDS = 6 * 3600
 
@@ -100,13 +98,6 @@ def fault_of_config(spec: JobSpec) -> str:
     return ""
 
 
-class _Status(JobStatus):
-    """What is kept of a publication."""
-
-    timeout: float
-    """Seconds after which it is stopped, unless its commit is on the way."""
-
-
 class _Stopped(Exception):
     """The publication was stopped before its commit."""
 
@@ -148,56 +139,29 @@ class _Work:
             self.error = error
 
 
-class PublishingRunner:
-    """A JobRunner that publishes in a thread of this process; its backend id is the submission key.
+class PublishingRunner(InProcessRunner[KeptStatus]):
+    """A JobRunner that publishes in a thread of this process.
 
     Publishing again what is there already changes nothing, so what a process has left half done is begun again by the
-    next one that looks at it.
+    next one that looks at it. A request to cancel is heard until the commit is on its way.
     """
 
     name = "publisher"
-    listing_grace = 0.0
     _at_work: ClassVar[dict[Path, _Work]] = {}
     """Job folder → what this process has in hand."""
 
     def __init__(self, jobs: Path, datasets: Mapping[str, DatasetRecord]) -> None:
         """jobs: folder of the run's job folders. datasets: the run's, by id."""
-        self._jobs = jobs.resolve()
+        super().__init__(jobs)
         self._datasets = datasets
 
-    def submit(self, spec: JobSpec, key: str, folder: Path) -> str:
-        if self.find(key) is None:
-            self._write(folder, _Status(state=JobState.RUNNING, timeout=spec.timeout_seconds))
-        return key
+    def first_status(self, spec: JobSpec) -> KeptStatus:
+        return KeptStatus(state=JobState.RUNNING, timeout=spec.timeout_seconds)
 
-    def find(self, key: str) -> str | None:
-        return key if (self._jobs / key / STATUS).exists() else None
+    def put_down(self, folder: Path) -> None:
+        self._at_work.pop(folder, None)
 
-    def status(self, backend_id: str) -> JobStatus:
-        """The job's state; one that nobody works on is begun."""
-        folder = self._jobs / backend_id
-        if self.find(backend_id) is None:
-            return JobStatus(state=JobState.UNKNOWN, error=f"no job {backend_id} was started here")
-        status = _Status.model_validate_json((folder / STATUS).read_text(encoding="utf-8"))
-        if not status.state.terminal:
-            status = self._gone_on(folder, status)
-            if status.state.terminal:
-                self._write(folder, status)
-                self._at_work.pop(folder, None)
-        return status
-
-    def logs(self, backend_id: str, offset: int) -> tuple[str, int]:
-        log = self._jobs / backend_id / LOG
-        data = log.read_bytes()[offset:] if log.exists() else b""
-        return data.decode(errors="replace"), offset + len(data)
-
-    def cancel(self, backend_id: str) -> None:
-        """Heard until the commit is on its way."""
-        folder = self._jobs / backend_id
-        if folder.is_dir():
-            (folder / CANCEL).touch()
-
-    def _gone_on(self, folder: Path, status: _Status) -> _Status:
+    def go_on(self, folder: Path, status: KeptStatus) -> KeptStatus:
         work = self._at_work.get(folder)
         cancelled = (folder / CANCEL).exists()
         if work is None and not cancelled:
@@ -210,20 +174,20 @@ class PublishingRunner:
             return status.model_copy(update={"state": JobState.CANCELLED, "error": "it was cancelled"})
         if work is not None and seconds > status.timeout and work.stop():
             error = f"timed out after {status.timeout:g} s"
-            return status.model_copy(update={"state": JobState.FAILED, "exit_code": 1, "error": error})
+            return status.model_copy(update={"state": JobState.FAILED, "error": error})
         return status.model_copy(update={"seconds": seconds})
 
-    def _ended(self, folder: Path, status: _Status, work: _Work) -> _Status:
+    def _ended(self, folder: Path, status: KeptStatus, work: _Work) -> KeptStatus:
         """How it went; raises what no error of ours explains."""
         if isinstance(work.error, PostgradError):
-            self._tell(folder, f"error: {work.error}")
-            failed = {"state": JobState.FAILED, "exit_code": 1, "error": str(work.error)}
+            self.tell(folder, f"error: {work.error}")
+            failed = {"state": JobState.FAILED, "error": str(work.error)}
             return status.model_copy(update=failed)
         if work.error is not None:
             self._at_work.pop(folder)
             raise work.error
-        self._tell(folder, {"result": work.result})
-        return status.model_copy(update={"state": JobState.SUCCEEDED, "exit_code": 0})
+        self.tell(folder, {"result": work.result})
+        return status.model_copy(update={"state": JobState.SUCCEEDED})
 
     def _publish(self, publication: Publication, heed: Callable[[bool], None]) -> dict[str, Any]:
         record = self._datasets.get(publication.dataset)
@@ -235,11 +199,3 @@ class PublishingRunner:
             return {"url": str(folder), "revision": "", "private": True, "changed": True}
         name = publication.to.removeprefix("hf://datasets/")
         return publish.to_hub(record, name, private=publication.private, heed=heed).plain()
-
-    def _tell(self, folder: Path, line: dict[str, Any] | str) -> None:
-        text = line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
-        with (folder / LOG).open("a", encoding="utf-8") as stream:
-            stream.write(text + "\n")
-
-    def _write(self, folder: Path, status: _Status) -> None:
-        write_atomically(folder / STATUS, status.model_dump_json().encode())

@@ -20,17 +20,16 @@ from agents.data_engineer.proposal import Generate
 from agents.data_engineer.synthesis.asking import SIDE_BY_SIDE
 from agents.data_engineer.synthesis.synthesize import PROMPTS, ROWS_A_REQUEST, Order, Teaching, examples_of, topics_of
 from agents.data_engineer.synthesis.verify import ATTEMPTS, ROWS_AT_ONCE
-from agents.jobs.base import JobStatus
+from agents.jobs.in_process import CANCEL, CONFIG, InProcessRunner, KeptStatus
 from agents.llm import LanguageModel
 from agents.prompting import fill
 from agents.provider import Provider
 from shared_memory.errors import BadInput, PostgradError
 from shared_memory.goal import Goal
-from shared_memory.records import Estimate, JobSpec, JobState, Purpose, Record
+from shared_memory.records import Estimate, JobSpec, JobState, Purpose
 from shared_memory.run_paths import RunPaths, write_atomically
 
-SYSTEM, EXAMPLES, CONFIG = "teacher.md", "examples.jsonl", "config.json"
-STATUS, LOG, CANCEL = "teacher.json", "log", "cancel"
+SYSTEM, EXAMPLES = "teacher.md", "examples.jsonl"
 HOSTED, OWN = "hosted", "own"
 """Flavors of a teacher: what a hosted one is shown leaves this machine."""
 SECONDS_A_REQUEST = 20.0
@@ -175,75 +174,39 @@ def _moved_out(model: str, api_base: str, flavor: str) -> str:
     )
 
 
-class _Status(Record):
-    """What is kept of a teaching beside its answers."""
+class _Status(KeptStatus):
+    """What is kept of a teaching beside its answers; its seconds are those of asking."""
 
-    timeout: float
-    """Seconds of asking after which it ends with what there is."""
     flavor: str = HOSTED
     """As it was approved."""
-    state: JobState = JobState.RUNNING
-    seconds: float = 0.0
-    """Of asking so far."""
     step: int = 0
     """Rows that the log tells of: what is gone through again after a crash is not told again."""
-    error: str = ""
 
 
-class TeacherRunner:
-    """A JobRunner whose jobs are conversations with a language model; its backend id is the submission key.
+class TeacherRunner(InProcessRunner[_Status]):
+    """A JobRunner whose jobs are conversations with a language model.
 
-    A job goes on while it is looked at: each `status` sends the next few requests, so that a run that is parked,
-    cancelled or out of time is heard between them. A new process goes through the answers on disk and then on.
+    Each look sends the next few requests, so that a run that is parked, cancelled or out of time is heard between
+    them. A new process goes through the answers on disk and then on.
     """
 
     name = "teacher"
-    listing_grace = 0.0
+    kept = _Status
     _at_work: ClassVar[dict[Path, Teaching]] = {}
     """Job folder → what this process has of it in hand."""
 
     def __init__(self, jobs: Path, model: Callable[[str], LanguageModel]) -> None:
         """jobs: folder of the run's job folders. model: opens a language model, metered, by its name."""
-        self._jobs = jobs.resolve()
+        super().__init__(jobs)
         self._model = model
 
-    def submit(self, spec: JobSpec, key: str, folder: Path) -> str:
-        if self.find(key) is None:
-            self._write(folder, _Status(timeout=spec.timeout_seconds, flavor=spec.flavor))
-        return key
+    def first_status(self, spec: JobSpec) -> _Status:
+        return _Status(state=JobState.RUNNING, timeout=spec.timeout_seconds, flavor=spec.flavor)
 
-    def find(self, key: str) -> str | None:
-        return key if (self._jobs / key / STATUS).exists() else None
+    def put_down(self, folder: Path) -> None:
+        self._at_work.pop(folder, None)
 
-    def status(self, backend_id: str) -> JobStatus:
-        """The job's state, after another few requests. Raises what keeps the model from being asked at all."""
-        folder = self._jobs / backend_id
-        if self.find(backend_id) is None:
-            return JobStatus(state=JobState.UNKNOWN, error=f"no job {backend_id} was started here")
-        status = _Status.model_validate_json((folder / STATUS).read_text(encoding="utf-8"))
-        if not status.state.terminal:
-            status = self._gone_on(folder, status)
-            self._write(folder, status)
-            if status.state.terminal:
-                self._at_work.pop(folder, None)
-        code = {JobState.SUCCEEDED: 0, JobState.FAILED: 1}.get(status.state)
-        return JobStatus(state=status.state, exit_code=code, seconds=status.seconds, error=status.error)
-
-    def logs(self, backend_id: str, offset: int) -> tuple[str, int]:
-        log = self._jobs / backend_id / LOG
-        if not log.exists():
-            return "", offset
-        with log.open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read()
-        return data.decode(errors="replace"), offset + len(data)
-
-    def cancel(self, backend_id: str) -> None:
-        folder = self._jobs / backend_id
-        if folder.is_dir():
-            (folder / CANCEL).touch()
-
-    def _gone_on(self, folder: Path, status: _Status) -> _Status:
+    def go_on(self, folder: Path, status: _Status) -> _Status:
         if (folder / CANCEL).exists():
             return status.model_copy(update={"state": JobState.CANCELLED, "error": "it was cancelled"})
         began = time.monotonic()
@@ -256,7 +219,7 @@ class TeacherRunner:
             raise
         seconds, step = status.seconds + time.monotonic() - began, len(teaching.rows)
         if step > status.step:
-            self._tell(folder, {"step": step, "steps": teaching.order.rows, "seconds": round(seconds, 3)})
+            self.tell(folder, {"step": step, "steps": teaching.order.rows, "seconds": round(seconds, 3)})
         now = status.model_copy(update={"seconds": seconds, "step": max(step, status.step)})
         return now if more and seconds < status.timeout else self._ended(folder, now, teaching)
 
@@ -284,12 +247,5 @@ class TeacherRunner:
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in teaching.rows)
         write_atomically(folder / GENERATED, "".join(lines).encode())
         result = {"rows": len(teaching.rows), "topics": teaching.topics(), "requests lost": teaching.lost}
-        self._tell(folder, {"result": {**result, "ended by": str(teaching.spent or "")}})
+        self.tell(folder, {"result": {**result, "ended by": str(teaching.spent or "")}})
         return status.model_copy(update={"state": JobState.SUCCEEDED})
-
-    def _tell(self, folder: Path, event: dict[str, Any]) -> None:
-        with (folder / LOG).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(event, ensure_ascii=False) + "\n")
-
-    def _write(self, folder: Path, status: _Status) -> None:
-        write_atomically(folder / STATUS, status.model_dump_json().encode())
