@@ -70,7 +70,7 @@ class Recipe(Record):
     micro_batch: int = Field(default=8, ge=1)
     """Rows on the device at once; divides `batch`."""
     max_length: int = Field(default=1024, ge=8)
-    """Tokens; longer rows are refused, not cut."""
+    """Tokens; the end of a longer row is cut off."""
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     packing: bool = False
