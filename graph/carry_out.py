@@ -61,7 +61,7 @@ def data_engineer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain
     proposal = DataProposal.model_validate(state["proposal"])
     if proposal.generate is not None:
         return _ask_for([synthesis.generation_job(proposal.generate, synthesis.data_brief(state, desk), desk)])
-    note = desk.journal.notes("held_out").get("held_out")
+    note = desk.held_out
     held_out = (
         HeldOut(benchmark=goal.primary.id, rows=note["rows"], files=dict(note.get("files", ()))) if note else None
     )

@@ -12,7 +12,6 @@ from agents.evaluator.items import TextItem
 from agents.multiple_choice import LETTERS
 from graph.briefing import benchmarks_of
 from graph.context import Desk
-from graph.state import Plain
 from shared_memory.goal import BenchmarkGoal, Goal
 from shared_memory.records import DatasetRecord, JobSpec, Purpose
 
@@ -55,7 +54,7 @@ def fault_of_data(spec: JobSpec, goal: Goal, desk: Desk) -> str:
     with desk.paths.stored(digest).open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
             return f"data set {record.id} has changed since it was checked; {AGAIN}"
-    held_out = [BenchmarkGoal.model_validate(plain).id for plain in _held_out(desk)]
+    held_out = [BenchmarkGoal.model_validate(plain).id for plain in desk.held_out.get("benchmarks", ())]
     if held_out and {entry.id for entry in goal.benchmark} <= set(held_out):
         kept_apart = held_out[0] in record.contamination
         return "" if kept_apart else f"data set {record.id} may hold rows that the run is measured on; {AGAIN}"
@@ -66,9 +65,3 @@ def fault_of_data(spec: JobSpec, goal: Goal, desk: Desk) -> str:
         names = [entry.id for entry in goal.benchmark]
         return f"data set {record.id} was not searched for the items of {', '.join(names)} as they are now; {AGAIN}"
     return ""
-
-
-def _held_out(desk: Desk) -> list[Plain]:
-    """The benchmarks that rows of the goal's own data make, where it names none."""
-    note = desk.journal.notes("held_out").get("held_out")
-    return list(note["benchmarks"]) if note else []

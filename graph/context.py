@@ -193,6 +193,12 @@ class Desk:
     def _teacher(self, name: str) -> LanguageModel:
         return self.language_model(Goal.model_validate(self.runs.get(self.run_id).goal), Role.DATA_ENGINEER, name)
 
+    @property
+    def held_out(self) -> dict[str, Any]:
+        """The note on the rows that the run is measured on: `benchmarks`, `rows`, `files`; empty where none are."""
+        note: dict[str, Any] = self.journal.notes("held_out").get("held_out", {})
+        return note
+
     def emit(self, kind: str, **fields: Any) -> None:
         """Tell whoever watches the run; see docs/events.md for the vocabulary."""
         if self._runtime is not None:

@@ -98,8 +98,7 @@ def is_multiple_choice(goal: Goal) -> bool:
 
 def held_out_of(desk: Desk) -> frozenset[str]:
     """Ids of the rows that the run is measured on."""
-    note = desk.journal.notes("held_out").get("held_out")
-    return frozenset(note["rows"]) if note else frozenset()
+    return frozenset(desk.held_out.get("rows", ()))
 
 
 def rows_to_train_on(goal: Goal, desk: Desk) -> list[Row]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from postgrad.options import JsonOption, RunArgument, full_id, print_json, say
 from shared_memory.settings import load_settings
+
+if TYPE_CHECKING:
+    from shared_memory.journal import Journal
+    from shared_memory.records import DatasetRecord
 
 
 def publish(
@@ -21,45 +25,44 @@ def publish(
 ) -> None:
     """Publish the training data of a run as Parquet with a card."""
     from agents.data_engineer.publishing import publish as publishing
-    from agents.data_engineer.publishing.publisher import FOLDER, flavor_of
-    from shared_memory.errors import BadInput
-
-    settings = load_settings()
-    record = _data_set(full_id(settings, run), dataset)
-    if flavor_of(to) == FOLDER or Path(to).is_dir():
-        folder = publishing.to_folder(record, Path(to))
-        found: dict[str, Any] = {"url": str(folder), "rows": record.rows}
-    else:
-        plan = publishing.plan(record, to, private=not public)
-        if plan["refused"]:
-            raise BadInput(plan["refused"])
-        _show_plan(plan)
-        if not yes and not typer.confirm("publish it?", default=False, err=True):
-            raise BadInput("nothing was published; --yes publishes without asking")
-        found = {**publishing.to_hub(record, to, private=not public).plain(), "rows": record.rows}
-    print_json(found) if as_json else typer.echo(found["url"])
-
-
-def _data_set(run_id: str, name: str) -> Any:
-    """The run's data set called `name`, or its last one. Raises BadInput where it has none, or none of that name."""
+    from agents.data_engineer.publishing.publisher import FOLDER, flavor_of, publishing_job
     from shared_memory.database import Database
     from shared_memory.errors import BadInput
     from shared_memory.journal import Journal
+    from shared_memory.ledger import Ledger
+    from shared_memory.records import Decision
+
+    settings = load_settings()
+    run_id = full_id(settings, run)
+    database = Database.open(settings.database)
+    journal = Journal(database, run_id)
+    record = _data_set(journal, run_id, dataset)
+    if flavor_of(to) == FOLDER or Path(to).is_dir():
+        found: dict[str, Any] = {"url": str(publishing.to_folder(record, Path(to))), "revision": "", "private": True}
+    else:
+        spec = publishing_job(record, to, private=not public, paths=settings.run_paths(run_id))
+        say(f"{spec.title} · {spec.estimate.basis}")
+        if not yes and not typer.confirm("publish it?", default=False, err=True):
+            raise BadInput("nothing was published; --yes publishes without asking")
+        Ledger(database, run_id).decide(
+            Decision(spec_digest=spec.digest, approved=True, by="person", reason="postgrad publish")
+        )
+        found = publishing.to_hub(record, to, private=not public).plain()
+    journal.note("published", found["url"], found)
+    print_json({**found, "rows": record.rows}) if as_json else typer.echo(found["url"])
+
+
+def _data_set(journal: Journal, run_id: str, name: str) -> DatasetRecord:
+    """The run's data set called `name`, or its last one. Raises BadInput where it has none, or none of that name."""
+    from shared_memory.errors import BadInput
     from shared_memory.records import DatasetRecord
 
-    records = Journal(Database.open(load_settings().database), run_id).all(DatasetRecord)
+    records = journal.all(DatasetRecord)
     if not records:
         raise BadInput(f"run {run_id} has made no data set; see `postgrad show {run_id}`")
     if name and name not in records:
         raise BadInput(f"run {run_id} has no data set `{name}`; it has {', '.join(records)}")
     return records[name or list(records)[-1]]
-
-
-def _show_plan(plan: dict[str, Any]) -> None:
-    who = "private" if plan["private"] else "for everybody to read"
-    say(f"{plan['leaves']}: {plan['repo']}, {who} · {plan['bytes'] / 1e6:.1f} MB · licence {plan['licence']}")
-    for warning in plan["warnings"]:
-        say(f"note: {warning}")
 
 
 def register(app: typer.Typer) -> None:

@@ -19,7 +19,6 @@ from agents.data_engineer.checks.text import BEYOND_ASCII, CONTROL, CONTROL_BEYO
 from agents.data_engineer.filters import Filtered
 from agents.data_engineer.formats.rows import Message, Row
 from agents.data_engineer.phrases import refuses
-from agents.data_engineer.words import words
 from shared_memory.records import Step
 
 _TERMINAL = r"\x1B\[[0-9;?]*[ -/]*[@-~]"
@@ -113,20 +112,6 @@ UNWANTED: Mapping[Unwanted, Callable[[Sequence[Row]], Filtered]] = {
 """What rows may be left out for, by name."""
 ALWAYS_UNWANTED: tuple[Unwanted, ...] = ("secrets",)
 """The others may be what is to be learned."""
-
-
-def drop_by_length(
-    rows: Sequence[Row], *, least: int = 0, most: int | None = None, lengths: Sequence[int] | None = None
-) -> Filtered:
-    """Without rows that are shorter than `least` or longer than `most`.
-
-    In `lengths`, one number a row (tokens of the model's own, say); in words where they are left out.
-    """
-    measured = [len(words(row.text)) for row in rows] if lengths is None else lengths
-    goes = [length < least or (most is not None and length > most) for length in measured]
-    unit = "words" if lengths is None else "tokens"
-    bounds = f"{least} to {most} {unit}" if most is not None else f"{least} {unit} or more"
-    return _without(rows, "drop_by_length", goes, bounds)
 
 
 def _texts(rows: Sequence[Row]) -> pl.Series:

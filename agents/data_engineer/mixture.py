@@ -1,10 +1,9 @@
-"""Mixes rows by weight, and repeats what is rare: seeded, so that the same rows and seed give the same mixture."""
+"""Mixes rows by weight: seeded, so that the same rows and seed give the same mixture."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from agents.data_engineer.filters import Filtered
 from agents.data_engineer.formats.rows import Row
@@ -75,36 +74,3 @@ def _times(members: int, count: int, rng: random.Random) -> list[int]:
     every, rest = divmod(count, members)
     once_more = set(rng.sample(range(members), rest))
     return [every + (at in once_more) for at in range(members)]
-
-
-def upsample_rare(
-    rows: Sequence[Row],
-    stratum: Callable[[Row], Hashable],
-    *,
-    seed: int,
-    share: float = 1.0,
-    most_repeats: float = MOST_REPEATS,
-) -> Filtered:
-    """Rows of rare strata repeated until each has `share` of the rows of the largest, or `most_repeats` times its own.
-
-    A stratum is whatever `stratum` says of a row: a topic, a language, KTO's label, the right letter. Repeated rows
-    keep their ids and stand behind one another.
-    """
-    counts = Counter(stratum(row) for row in rows)
-    target = share * max(counts.values(), default=0)
-    members: dict[Hashable, list[int]] = {name: [] for name in counts}
-    for at, row in enumerate(rows):
-        members[stratum(row)].append(at)
-    rng = random.Random(seed)
-    times = [1] * len(rows)
-    notes = []
-    for name in sorted(members, key=str):
-        own = members[name]
-        count = max(len(own), min(round(target), int(most_repeats * len(own))))
-        for at, repeats in zip(own, _times(len(own), count, rng), strict=True):
-            times[at] = repeats
-        if count > len(own):
-            capped = ", as often as is allowed" if count < round(target) else ""
-            notes.append(f"{name} {len(own)} → {count}{capped}")
-    kept = [row for row, repeats in zip(rows, times, strict=True) for _ in range(repeats)]
-    return kept, Step(name="upsample_rare", rows_in=len(rows), rows_out=len(kept), note="; ".join(notes))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from agents.data_engineer.cleaning import (
-    drop_by_length,
     drop_emails,
     drop_refusals,
     drop_secrets,
@@ -76,13 +75,3 @@ def test_refusals_and_addresses_go_where_that_is_asked_for() -> None:
     assert replies(drop_refusals(rows)[0]) == replies(rows[2:])
     assert replies(drop_urls(rows)[0]) == replies([*rows[:3], rows[4]])
     assert replies(drop_emails(rows)[0]) == replies(rows[:4])
-
-
-def test_lengths_are_words_or_what_is_given() -> None:
-    rows = [row("one two three", prompt="a"), row("one", prompt="a")]
-    kept, step = drop_by_length(rows, least=3)
-    assert (kept, step.note) == (rows[:1], "3 words or more")
-    kept, step = drop_by_length(rows, most=2)
-    assert (kept, step.note) == (rows[1:], "0 to 2 words")
-    kept, step = drop_by_length(rows, most=10, lengths=[11, 10])
-    assert (kept, step.note) == (rows[1:], "0 to 10 tokens")

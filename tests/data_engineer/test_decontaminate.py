@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agents.data_engineer.contamination.decontaminate import BenchmarkText, Detector, Rule, decontaminate, screen
+from agents.data_engineer.contamination.decontaminate import BenchmarkText, Detector, Rule, screen, step_of
 from agents.data_engineer.formats.rows import Message, Row
 from agents.data_engineer.tokens import hashed_words
 from shared_memory.errors import BadInput
@@ -80,7 +80,7 @@ def test_a_leak_in_the_reply_or_with_a_few_words_changed_is_found() -> None:
                 completion=(Message("assistant", ITEMS[0].question),))  # fmt: skip
     question = ITEMS[0].question.replace("the net force", "the total force")
     changed = Row(id="r", question=question, choices=("9 N", "120 N"), answer="B")
-    assert decontaminate([reply, changed], ITEMS)[0] == []
+    assert screen([reply, changed], ITEMS)[0] == []
 
 
 def test_a_question_split_over_messages_is_put_together_again(detector: Detector) -> None:
@@ -154,10 +154,10 @@ def test_the_same_templates_with_other_numbers_all_stay(as_row: Callable[[str], 
     ]
     rows += [as_row(template.format(m=m, a=5)) for template in TEMPLATES for m in range(40, 46)]
     rows += [as_row(template.format(m=a, a=m)) for template in TEMPLATES for m in range(40, 46) for a in (3, 7)]
-    kept, step, contamination = decontaminate(rows, ITEMS)
+    kept, evidence = screen(rows, ITEMS)
     assert [row.question for row in rows if row not in kept] == []
-    assert contamination == {"quick": 0.0, "plain": 0.0}
-    assert (step.rows_in, step.rows_out) == (len(rows), len(rows))
+    assert evidence.shares == {"quick": 0.0, "plain": 0.0}
+    assert (step_of(evidence).rows_in, step_of(evidence).rows_out) == (len(rows), len(rows))
 
 
 SUMS = [
@@ -199,18 +199,20 @@ def test_a_brief_question_is_not_found_in_a_longer_one() -> None:
 def test_other_questions_that_share_a_stem_stay() -> None:
     stem = BenchmarkText("plain", "stem", "Which is right?", ("mass is energy", "time is money"))
     near = [chat("Which is right? Pick a law of thermodynamics."), chat("Why does ice melt in summer?")]
-    assert decontaminate(near, [*ITEMS, stem])[0] == near
-    assert decontaminate([multiple_choice("which is RIGHT")], [stem])[0] == []
+    assert screen(near, [*ITEMS, stem])[0] == near
+    assert screen([multiple_choice("which is RIGHT")], [stem])[0] == []
 
 
 def test_the_share_of_items_hit_is_counted_per_benchmark_and_once_an_item() -> None:
     rows = [multiple_choice(PLAIN[0]), chat(PLAIN[0]), multiple_choice("What is the boiling point of neon?")]
-    kept, step, contamination = decontaminate(rows, ITEMS)
+    kept, evidence = screen(rows, ITEMS)
     assert kept == rows[2:]
-    assert contamination == {"quick": 0.0, "plain": 0.5}
-    assert step.note.startswith("quick: 0 of 60 items found; plain: 1 of 2 items found; by question, overlap, paraphr")
+    assert evidence.shares == {"quick": 0.0, "plain": 0.5}
+    assert step_of(evidence).note.startswith(
+        "quick: 0 of 60 items found; plain: 1 of 2 items found; by question, overlap, paraphr"
+    )
 
 
 def test_without_a_benchmark_the_step_says_so() -> None:
-    kept, step, contamination = decontaminate([chat("Anything?")], [])
-    assert (len(kept), step.note, contamination) == (1, "no benchmark to check against", {})
+    kept, evidence = screen([chat("Anything?")], [])
+    assert (len(kept), step_of(evidence).note, evidence.shares) == (1, "no benchmark to check against", {})

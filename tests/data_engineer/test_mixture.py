@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from agents.data_engineer.formats.rows import Row
-from agents.data_engineer.mixture import mix, upsample_rare
+from agents.data_engineer.mixture import mix
 from shared_memory.errors import BadInput
 
 
@@ -66,12 +66,3 @@ def test_a_part_of_weight_zero_or_without_rows_adds_none() -> None:
 def test_weights_that_make_no_mixture_are_one_line(weights: dict[str, float], why: str) -> None:
     with pytest.raises(BadInput, match=why):
         mix(PARTS, weights, seed=0)
-
-
-def test_rare_strata_are_repeated_up_to_a_share_of_the_largest_and_up_to_the_limit() -> None:
-    kept, step = upsample_rare([*rows(1, 40), *rows(2, 15), *rows(3, 2)], lambda row: row.id[0], seed=0, share=0.5)
-    assert Counter(row.id[0] for row in kept) == {"1": 40, "2": 20, "3": 8}
-    assert [row.id for row in kept[:40]] == [row.id for row in rows(1, 40)]
-    assert max(Counter(row.id for row in kept).values()) == 4
-    assert step.note == "2 15 → 20; 3 2 → 8, as often as is allowed"
-    assert upsample_rare([], lambda row: row.id, seed=0)[0] == []

@@ -18,6 +18,7 @@ from postgrad.decide import Request, approve_all
 from postgrad.events import Event
 from shared_memory.database import Database
 from shared_memory.journal import Journal
+from shared_memory.ledger import Ledger
 from shared_memory.records import DatasetRecord
 from shared_memory.runs import Runs
 from shared_memory.settings import Settings
@@ -184,6 +185,10 @@ def test_the_data_of_a_finished_run_are_published_by_a_command(
     told = command.invoke(app, ["publish", run_id, "--to", TO, "--yes", "--json"])
     assert told.exit_code == 0, told.output
     assert json.loads(told.stdout)["revision"] == server.dataset(TO).head.oid
+    database = Database.open(settings.database)
+    assert Ledger(database, run_id).decisions()[-1].reason == "postgrad publish", "the yes is on record"
+    (noted,) = Journal(database, run_id).notes("published").values()
+    assert noted["revision"] == server.dataset(TO).head.oid
 
     kept = command.invoke(app, ["publish", run_id, "--to", str(tmp_path / "rows")])
     assert kept.exit_code == 0, kept.output

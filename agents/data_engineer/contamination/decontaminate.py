@@ -249,14 +249,6 @@ def items_digest(benchmarks: Sequence[BenchmarkText]) -> str:
     return canonical_digest(sorted(list(astuple(item)) for item in benchmarks))
 
 
-def decontaminate(
-    rows: Sequence[Row], benchmarks: Sequence[BenchmarkText], *, rules: Sequence[Rule] = RULES
-) -> tuple[list[Row], Step, dict[str, float]]:
-    """Rows without benchmark items, the step, and benchmark → share of its items that were found in `rows`."""
-    kept, evidence = screen(rows, benchmarks, rules=rules)
-    return kept, step_of(evidence), evidence.shares
-
-
 def step_of(evidence: ContaminationEvidence) -> Step:
     """The step of a data set's making that took the flagged rows out."""
     found = "; ".join(

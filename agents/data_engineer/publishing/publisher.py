@@ -21,6 +21,7 @@ HUB, FOLDER = "hub", "folder"
 """Flavors of a publication: what goes to the Hub leaves this machine."""
 CARD = "README.md"
 SECONDS_A_GIB = 600
+"""A guess for the gate: what a line of 15 Mbit/s takes."""
 TIMEOUT_SECONDS = 6 * 3600
 
 
