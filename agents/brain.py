@@ -52,6 +52,8 @@ class Move(StrEnum):
     """Score the delivered model on the report items."""
     PUBLISH = "publish"
     """Publish the training data, where the goal says where to."""
+    PUSH = "push"
+    """Publish the delivered model, where the goal says where to."""
     STOP = "stop"
     """Write the report."""
 
@@ -75,6 +77,7 @@ _ROLE_OF = {
     Move.DELIVER: Role.TRAINER,
     Move.CONFIRM: Role.EVALUATOR,
     Move.PUBLISH: Role.DATA_ENGINEER,
+    Move.PUSH: Role.TRAINER,
 }
 
 

@@ -110,18 +110,20 @@ def run(
     *,
     mode: Mode = "auto",
     folder: Path | None = None,
+    readable: Sequence[Path] = (),
 ) -> Result:
     """Run a program in a folder that holds `files` (name → content) and nothing else, and wait for its end.
 
     argv: the program and its arguments; `sys.executable` is there. folder: where to run it, made if need be, and kept
-    with what the program left in it; a temporary one without it, and then only the Result remains.
+    with what the program left in it; a temporary one without it, and then only the Result remains. readable: further
+    files that it may read.
 
     Raises Unavailable where nothing can be isolated here and `mode` does not allow to do without.
     """
     limits = limits or Limits()
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="postgrad-sandbox-", ignore_cleanup_errors=True) as place:
-            return run(argv, files, limits, mode=mode, folder=Path(place).resolve() / "work")
+            return run(argv, files, limits, mode=mode, folder=Path(place).resolve() / "work", readable=readable)
     kept_apart = isolation(mode)
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +133,7 @@ def run(
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as told:
         subprocess.run(
-            command(argv, folder, limits, mode=mode, report=told.fileno()),
+            command(argv, folder, limits, mode=mode, readable=readable, report=told.fileno()),
             env={},
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -17,6 +17,7 @@ from agents.brain import Brief, Move
 from agents.data_engineer import prepare as data_engineer
 from agents.data_engineer.duplicates.dedup import near_duplicate_clusters
 from agents.data_engineer.filters import balance_letters
+from agents.data_engineer.formats.layouts import as_measured
 from agents.data_engineer.formats.tables import read_sources
 from agents.data_engineer.held_out import HeldOut, digests
 from agents.data_engineer.prepare import render
@@ -27,15 +28,18 @@ from agents.evaluator import evaluation, hold_out
 from agents.evaluator.proposal import EvaluationProposal, HoldOutProposal
 from agents.researcher.proposal import ResearchProposal
 from agents.trainer import delivery, training
-from agents.trainer.proposal import DebugProposal, DeliveryProposal, TrainingProposal
-from graph import routing, synthesis
+from agents.trainer.proposal import DebugProposal, DeliveryProposal, PushProposal, TrainingProposal
+from agents.trainer.publish import model_publishing_job
+from graph import publications, routing, synthesis
 from graph.briefing import benchmarks_of, brief_from, described, model_of
 from graph.clean_hands import texts_to_look_for
 from graph.context import Context, Desk
+from graph.placement import placed
 from graph.state import Plain, RunState, update
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
-from shared_memory.records import DatasetRecord, Experiment, Job, JobSpec
+from shared_memory.recipes import layout_of
+from shared_memory.records import MICRO_USD, DatasetRecord, Experiment, Job, JobSpec
 
 
 def researcher_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
@@ -60,7 +64,9 @@ def data_engineer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain
         return _publish(PublishProposal.model_validate(state["proposal"]), state, desk)
     proposal = DataProposal.model_validate(state["proposal"])
     if proposal.generate is not None:
-        return _ask_for([synthesis.generation_job(proposal.generate, synthesis.data_brief(state, desk), desk)])
+        return _ask_for(
+            [synthesis.generation_job(proposal.generate, synthesis.data_brief(state, desk), desk)], goal, desk
+        )
     note = desk.held_out
     held_out = (
         HeldOut(benchmark=goal.primary.id, rows=note["rows"], files=dict(note.get("files", ()))) if note else None
@@ -86,10 +92,28 @@ def _publish(proposal: PublishProposal, state: RunState, desk: Desk) -> Plain:
     """Ask for the publication; what may not be shared is told, and not asked for."""
     record = DatasetRecord.model_validate(state["datasets"][proposal.dataset])
     try:
-        return _ask_for([publisher.publishing_job(record, proposal.to, private=proposal.private, paths=desk.paths)])
+        job = publisher.publishing_job(record, proposal.to, private=proposal.private, paths=desk.paths)
+        return _ask_for([job], routing.goal_of(state), desk)
     except BadInput as refused:
         desk.emit("note", text=f"the training data are not published: {refused}")
-        return update(exhausted=[*state.get("exhausted", []), routing.exhausted(Move.PUBLISH, "")], pending=[])
+        return _nothing_to_publish(Move.PUBLISH, state)
+
+
+def _push(proposal: PushProposal, state: RunState, desk: Desk) -> Plain:
+    """The same for the delivered model."""
+    goal = routing.goal_of(state)
+    digests = {name: facts["digest"] for name, facts in state.get("benchmarks", {}).items()}
+    facts = publications.model_facts(desk, goal, state["delivered"], digests)
+    try:
+        job = model_publishing_job(facts, proposal.to, private=proposal.private, paths=desk.paths)
+    except BadInput as refused:
+        desk.emit("note", text=f"the model is not published: {refused}")
+        return _nothing_to_publish(Move.PUSH, state)
+    return _ask_for([job], goal, desk)
+
+
+def _nothing_to_publish(move: Move, state: RunState) -> Plain:
+    return update(exhausted=[*state.get("exhausted", []), routing.exhausted(move, "")], pending=[])
 
 
 def _weights(goal: Goal, sources: Sequence[str]) -> dict[str, float] | None:
@@ -109,6 +133,8 @@ def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
     desk = Desk.of(runtime)
     brief = brief_from(state)
     model = model_of(brief.goal)
+    if brief.move is Move.PUSH:
+        return _push(PushProposal.model_validate(state["proposal"]), state, desk)
     if brief.move is Move.DELIVER:
         delivered = DeliveryProposal.model_validate(state["proposal"])
         return _deliver(delivered, state, desk, model)
@@ -118,6 +144,7 @@ def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
         return update(exhausted=[*state.get("exhausted", []), gone], pending=[])
     for experiment in experiments:
         desk.journal.put(experiment, id=experiment.id)
+    left = state["stock"]["usd_left_micro"] - state["stock"]["usd_kept_micro"]
     specs = [
         training.training_job(
             experiment,
@@ -126,22 +153,26 @@ def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
             model=model,
             goal=brief.goal,
             paths=desk.paths,
-            measured=training.measured_rate(brief.experiments.values()),
+            flavors=desk.flavors(brief.goal),
+            usd_left=max(0, left) / len(experiments) / MICRO_USD,
+            # On one machine: elsewhere the next job may get other hardware.
+            measured=training.measured_rate(brief.experiments.values()) if brief.goal.run.on == "local" else None,
             gflops=desk.gflops(),
         )
         for experiment in experiments
     ]
-    return {**_ask_for(specs), **update(experiments={experiment.id: experiment for experiment in experiments})}
+    return {
+        **_ask_for(specs, brief.goal, desk),
+        **update(experiments={experiment.id: experiment for experiment in experiments}),
+    }
 
 
 def _experiments_to_train(plain: Plain, brief: Brief) -> list[Experiment]:
-    """What a proposal comes to: known experiments as they are or in less memory, or new ones; none if it gives up."""
+    """What a proposal comes to: known experiments as they are, or new ones; none if it gives up."""
     if brief.move is Move.RETRY:
         return [brief.experiments[brief.experiment]]
     if brief.move is Move.DEBUG:
         mending = DebugProposal.model_validate(plain)
-        if mending.micro_batch is not None:
-            return [training.in_less_memory(brief.experiments[brief.experiment], mending.micro_batch)]
         return training.plan_experiments([mending.plan] if mending.plan else [], brief)
     return training.plan_experiments(TrainingProposal.model_validate(plain).plans, brief)
 
@@ -151,7 +182,7 @@ def _deliver(proposal: DeliveryProposal, state: RunState, desk: Desk, model: Bas
     experiment = routing.experiments_of(state)[proposal.experiment]
     may_run = state.get("halt") not in ("cancelled", "failed") and routing.means_left(state)
     if proposal.merge and may_run and not routing.gave_up(state, Move.DELIVER):
-        return _ask_for([delivery.merge_job(experiment, model, desk.paths)])
+        return _ask_for([delivery.merge_job(experiment, model, desk.paths)], routing.goal_of(state), desk)
     return hand_over(experiment, None, desk, routing.goal_of(state), model)
 
 
@@ -170,30 +201,29 @@ def evaluator_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
         return _hold_out(HoldOutProposal.model_validate(state["proposal"]), brief, desk)
     proposal = EvaluationProposal.model_validate(state["proposal"])
     benchmarks = benchmarks_of(brief.goal)
-    return _ask_for(
-        [
-            evaluation.evaluation_job(
-                benchmarks[benchmark],
-                proposal.parts,
-                name=name,
-                experiment=brief.experiments.get(name),
-                delivered=state.get("model", "") if brief.move is Move.CONFIRM else "",
-                model=model_of(brief.goal),
-                goal=brief.goal,
-                paths=desk.paths,
-                seconds_an_item=evaluation.seconds_an_item(brief.results.values(), benchmark),
-            )
-            for name in proposal.experiments
-            for benchmark in proposal.benchmarks
-        ]
-    )
+    specs = [
+        evaluation.evaluation_job(
+            benchmarks[benchmark],
+            proposal.parts,
+            name=name,
+            experiment=brief.experiments.get(name),
+            delivered=state.get("model", "") if brief.move is Move.CONFIRM else "",
+            model=model_of(brief.goal),
+            goal=brief.goal,
+            paths=desk.paths,
+            seconds_an_item=evaluation.seconds_an_item(brief.results.values(), benchmark),
+        )
+        for name in proposal.experiments
+        for benchmark in proposal.benchmarks
+    ]
+    return _ask_for(specs, brief.goal, desk)
 
 
 def _hold_out(proposal: HoldOutProposal, brief: Brief, desk: Desk) -> Plain:
     """Set the rows aside that the run is measured on; the data engineer trains on the others."""
     # Before they are read: a change in between is found out later, too.
     files = digests(str(source.path) for source in to_train_on(brief.goal.data.train))
-    goal, ids, total = rows_held_out(brief.goal, proposal, desk.paths.data)
+    goal, ids, total = rows_held_out(brief.goal, proposal, desk.paths.data, brief.method)
     held_out = [entry.plain() for entry in goal.benchmark]
     # The files as pairs: their order counts, and the journal sorts what has names.
     note = {"benchmarks": held_out, "rows": ids, "files": [*files.items()]}
@@ -202,26 +232,32 @@ def _hold_out(proposal: HoldOutProposal, brief: Brief, desk: Desk) -> Plain:
     return update(held_out=held_out, benchmarks=described(benchmarks_of(goal), desk), pending=[])
 
 
-def rows_held_out(goal: Goal, proposal: HoldOutProposal, folder: Path) -> tuple[Goal, list[str], int]:
+def rows_held_out(goal: Goal, proposal: HoldOutProposal, folder: Path, method: str) -> tuple[Goal, list[str], int]:
     """The goal with the benchmarks that rows of its data make (files in `folder`), their ids, and how many rows it has.
 
-    Raises BadInput where too few rows are there to hold some out.
+    They measure what the method teaches. Raises BadInput where too few rows are there to hold some out.
     """
     rows = read_sources(goal.data.train)
     seed = goal.run.seed
-    chosen = hold_out.choose(near_duplicate_clusters(rows), proposal, seed=seed)
+    wanted = [row.label is not False for row in rows]
+    chosen = hold_out.choose(near_duplicate_clusters(rows), proposal, seed=seed, measures=wanted)
     ids = [rows[position].id for position in chosen]
     parts = dict(zip(ids, chosen.values(), strict=True))
     # Letters are spread here too: rows in GPQA's columns come with the right choice first.
     shown, _ = balance_letters([rows[position] for position in chosen], seed)
     benchmarks = hold_out.write(
-        [asdict(render(row)) for row in shown],
+        [asdict(as_measured(render(row), layout_of(method))) for row in shown],
         {number: parts[row.id] for number, row in enumerate(shown)},
         folder,
         context=model_of(goal).config.get("max_position_embeddings"),
+        method=method,
     )
     return goal.model_copy(update={"benchmark": benchmarks}), ids, len(rows)
 
 
-def _ask_for(specs: list[JobSpec]) -> Plain:
-    return update(pending=specs, finished=[])
+def _ask_for(specs: list[JobSpec], goal: Goal, desk: Desk) -> Plain:
+    """The jobs on their way to the door, each where the goal wants it to run."""
+    if goal.run.on == "local":
+        return update(pending=specs, finished=[])
+    flavors, model, token = desk.flavors(goal), model_of(goal), desk.has_token()
+    return update(pending=[placed(spec, goal, flavors, model, token=token) for spec in specs], finished=[])

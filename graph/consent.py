@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agents.trainer.recovery import ATTEMPTS
 from shared_memory.ledger import Action
 from shared_memory.records import Decision, Envelope, JobSpec
 
-ATTEMPTS = 3
-"""Tries at one piece of work that a person's yes covers, the approved one included."""
+LEAVES_FOR_GOOD = ("teacher", "publisher")
+"""Runners whose jobs hand something to others, which the next attempt may do in another way."""
 
 
 def envelope_of(spec: JobSpec) -> Envelope:
-    """What a person's yes to `spec` covers: the same mathematics, for the same money, in up to ATTEMPTS tries."""
+    """What a person's yes to `spec` covers: the same mathematics, for the same money, in as many tries as there are."""
+    if spec.custom:
+        return Envelope(max_usd_micro=spec.estimate.usd_micro, max_hours=spec.timeout_seconds / 3600)
     return Envelope(
         scope=spec.scope,
         max_usd_micro=spec.estimate.usd_micro,
@@ -25,9 +28,13 @@ def consent_for(spec: JobSpec, decisions: Sequence[Decision], actions: Sequence[
     """The person's latest decision whose envelope `spec` lies in, with all that was tried under it; None to ask.
 
     decisions, actions: of the run, oldest first. A person's own word on exactly this spec always goes before. Where a
-    job takes something off this machine no other word does.
+    job publishes something, asks a language model, or runs a script that is not ours, no other word does.
     """
-    if spec.runner != "local" or any(decision.spec_digest == spec.digest for decision in decisions):
+    if (
+        spec.custom
+        or spec.runner in LEAVES_FOR_GOOD
+        or any(decision.spec_digest == spec.digest for decision in decisions)
+    ):
         return None
     said = [each for each in decisions if each.by == "person" and each.envelope.scope == spec.scope]
     if not said or not said[-1].approved:

@@ -15,19 +15,26 @@ from langgraph.runtime import Runtime
 from agents.brain import Brain, Role, choose_brain
 from agents.data_engineer import agent as data_agent
 from agents.data_engineer import playbook as data_playbook
-from agents.data_engineer.publishing.publisher import PublishingRunner
+from agents.data_engineer.publishing import publisher
 from agents.data_engineer.synthesis.teacher import TeacherRunner
 from agents.evaluator import agent as evaluator_agent
 from agents.evaluator import playbook as evaluator_playbook
 from agents.jobs.base import JobRunner
+from agents.jobs.flavors import Flavors, local_flavors
+from agents.jobs.hf.order import HUB_TOKEN, secret
+from agents.jobs.hf.runner import HfRunner
 from agents.jobs.local import LocalRunner
+from agents.jobs.slurm.runner import SlurmRunner
 from agents.llm import LanguageModel
+from agents.publishing.runner import PublishingRunner
 from agents.researcher import agent as researcher_agent
 from agents.researcher import playbook as researcher_playbook
 from agents.trainer import agent as trainer_agent
 from agents.trainer import playbook as trainer_playbook
-from agents.trainer.footprint import matrix_gflops
-from graph.state import Stock
+from agents.trainer import publish as model_publisher
+from agents.trainer.throughput import matrix_gflops
+from graph.placement import offered
+from graph.state import Plain, Stock
 from shared_memory.budget import Budget
 from shared_memory.database import Database
 from shared_memory.goal import Goal
@@ -184,11 +191,25 @@ class Desk:
     def runner(self, name: str) -> JobRunner:
         """The backend called `name`; intake has refused the names that this version does not know."""
         runners: dict[str, Callable[[], JobRunner]] = {
-            "local": lambda: LocalRunner(self.settings.slots_dir, self.paths.jobs),
+            "local": lambda: LocalRunner(
+                self.settings.slots_dir, self.paths.jobs, memory_gib=self.settings.job_memory_gib
+            ),
+            "hf": lambda: HfRunner(self.paths.jobs, self.run_id),
+            "slurm": lambda: SlurmRunner(self.paths.jobs),
             "teacher": lambda: TeacherRunner(self.paths.jobs, self._teacher),
-            "publisher": lambda: PublishingRunner(self.paths.jobs, self.journal.all(DatasetRecord)),
+            "publisher": self._publisher,
         }
         return runners[name]()
+
+    def _publisher(self) -> PublishingRunner:
+        datasets, paths = self.journal.all(DatasetRecord), self.paths  # here, for the work is done in another thread
+        return PublishingRunner(
+            paths.jobs,
+            {
+                "dataset": lambda config, job, heed: publisher.carry_out(config, datasets, heed),
+                "model": lambda config, job, heed: model_publisher.carry_out(config, job, paths, heed),
+            },
+        )
 
     def _teacher(self, name: str) -> LanguageModel:
         return self.language_model(Goal.model_validate(self.runs.get(self.run_id).goal), Role.DATA_ENGINEER, name)
@@ -208,13 +229,27 @@ class Desk:
         """Put the run into the register, where a LangGraph server and not our worker started it."""
         self.runs.create(self.run_id, goal, time.time(), driver="studio")
 
+    def flavors(self, goal: Goal) -> Flavors:
+        """The hardware that the goal's jobs can have, and what it costs."""
+        if goal.run.on == "local":
+            return local_flavors()
+        return Flavors.model_validate(self._noted("flavors", goal.run.on, lambda: offered(goal.run.on).plain()))
+
+    def has_token(self) -> bool:
+        """Whether there is a token of the Hub, which a job elsewhere may need for a gated model."""
+        return bool(self._noted("machine", "token", lambda: {"set": bool(secret(HUB_TOKEN))})["set"])
+
     def gflops(self) -> float:
-        """This machine's matrix rate, measured once a run: a plan made again after a crash must come out the same."""
-        noted = self.journal.notes("machine").get("gflops")
+        """This machine's matrix rate."""
+        return float(self._noted("machine", "gflops", lambda: {"gflops": matrix_gflops()})["gflops"])
+
+    def _noted(self, kind: str, name: str, find_out: Callable[[], Plain]) -> Plain:
+        """What was found out once a run: a plan made again after a crash must come out the same."""
+        noted: Plain | None = self.journal.notes(kind).get(name)
         if noted is None:
-            noted = {"gflops": matrix_gflops()}
-            self.journal.note("machine", "gflops", noted)
-        return float(noted["gflops"])
+            noted = find_out()
+            self.journal.note(kind, name, noted)
+        return noted
 
     def count_time(self, seconds: float) -> None:
         """Count driving time where no worker of ours has a clock for it: under a LangGraph server."""

@@ -12,23 +12,25 @@ from agents.base_model import BaseModel
 from agents.brain import Brief, Move, Role
 from agents.data_engineer import playbook as data_rules
 from agents.data_engineer.prepare import ROWS_PER_HOUR
-from agents.data_engineer.publishing import publisher
 from agents.data_engineer.synthesis import teacher
 from agents.evaluator import evaluation
 from agents.evaluator.proposal import HoldOutProposal
+from agents.jobs.flavors import Flavors
 from agents.provider import Provider
+from agents.publishing.runner import FOLDER, TIMEOUT_SECONDS, flavor_of
 from agents.researcher import playbook as research_rules
-from agents.trainer.footprint import CHARACTERS_PER_TOKEN, matrix_gflops, timeout_seconds, training_estimate
+from agents.trainer import delivery
+from agents.trainer.planner import Data, Known, Limits, plan_training
+from agents.trainer.throughput import CHARACTERS_PER_TOKEN, USUAL_FILL, matrix_gflops
 from graph.briefing import benchmarks_of
 from graph.carry_out import rows_held_out
 from graph.intake import check_goal
+from graph.placement import hardware_for, offered
 from graph.routing import JOBS_OF_AN_EXPERIMENT
 from graph.synthesis import audited, is_multiple_choice, teacher_of
 from shared_memory.goal import Goal
+from shared_memory.recipes import title_of
 from shared_memory.records import Estimate, Part, Recipe, Record
-
-USUAL_FILL = 0.25
-"""Share of a recipe's `max_length` that a row has, where nothing better is known."""
 
 
 class Step(Record):
@@ -67,7 +69,8 @@ def forecast(goal: Goal) -> Forecast:
     with tempfile.TemporaryDirectory(prefix="postgrad-plan-") as folder:
         first: list[Step] = []
         if not goal.benchmark:
-            goal, ids, total = rows_held_out(goal, HoldOutProposal(), Path(folder))
+            method = Brief(goal=goal, move=Move.HOLD_OUT, trains=found.trains).method
+            goal, ids, total = rows_held_out(goal, HoldOutProposal(), Path(folder), method)
             first.append(Step(move=Move.HOLD_OUT, what=f"hold {len(ids)} of {total} rows out to measure on"))
         name = teacher_of(goal, goal.mind(Role.DATA_ENGINEER))
         brief = Brief(
@@ -79,7 +82,9 @@ def forecast(goal: Goal) -> Forecast:
             choices=is_multiple_choice(goal),
             teacher="" if not name or teacher.refusal(name, goal) else name,
         )
-        steps = [*first, *_steps(goal, found.model, brief, sum(file.stat().st_size for file in found.files))]
+        flavors = offered(goal.run.on)
+        data_bytes = sum(file.stat().st_size for file in found.files)
+        steps = [*first, *_steps(goal, found.model, brief, flavors, data_bytes)]
     limits = goal.limits
     planned = sum(step.jobs for step in steps if step.move == Move.DRAFT) // JOBS_OF_AN_EXPERIMENT
     if planned < limits.experiments:
@@ -87,6 +92,8 @@ def forecast(goal: Goal) -> Forecast:
     hours, usd = sum(step.worst_hours for step in steps), sum(step.worst_usd for step in steps)
     if hours > limits.hours:
         notes.append(f"the cap of {limits.hours:g} h is reached before every time-out could strike")
+    if goal.run.on != "local":
+        notes.append(f"jobs run on {goal.run.on}: {flavors.note}")
     notes += _notes_on_money(goal, name, steps)
     notes += _notes_on_data(goal)
     return Forecast(
@@ -128,43 +135,50 @@ def _notes_on_data(goal: Goal) -> Iterator[str]:
         yield "sandbox = none: generators and generated code run without a sandbox, with all that you may do here"
 
 
-def _steps(goal: Goal, model: BaseModel, brief: Brief, data_bytes: int) -> Iterator[Step]:
-    baseline = _evaluations(goal, model, tuple(Part), Move.BASELINE, "score the base model on all items")
+def _steps(goal: Goal, model: BaseModel, brief: Brief, flavors: Flavors, data_bytes: int) -> Iterator[Step]:
+    baseline = _evaluations(goal, model, flavors, tuple(Part), Move.BASELINE, "score the base model on all items")
     yield baseline
     if not goal.limits.experiments:
         return
-    confirm = _evaluations(goal, model, (Part.REPORT,), Move.CONFIRM, "score the champion on the report items")
+    confirm = _evaluations(goal, model, flavors, (Part.REPORT,), Move.CONFIRM, "score the champion on the report items")
     recipes = {recipe.id: recipe for recipe in research_rules.propose(brief).recipes}
     pilot = next(iter(recipes.values()))
     yield Step(move=Move.RESEARCH, what=f"recipes of the library, best first: {', '.join(recipes)}")
     data = _data(goal, brief, recipes)
     yield data
-    score = _evaluations(goal, model, (Part.SELECTION,), Move.CANDIDATE, "", primary_only=True)
+    score = _evaluations(goal, model, flavors, (Part.SELECTION,), Move.CANDIDATE, "", primary_only=True)
     merge = 1 if pilot.lora and "merged" in goal.output.save else 0
-    publish = [_publication(goal)] if goal.output.data_to else []
+    output = goal.output
+    published = ((Move.PUSH, "model", output.push_to), (Move.PUBLISH, "training data", output.data_to))
+    publish = [_publication(move, what, to, output.private) for move, what, to in published if to]
     room = goal.limits.jobs - baseline.jobs - data.jobs - confirm.jobs - merge - len(publish)
     count = max(0, min(goal.limits.experiments, room // JOBS_OF_AN_EXPERIMENT))
     adapter = f"LoRA r{pilot.lora.r}" if pilot.lora else "all weights"
-    first = f"a pilot of {pilot.id}: {pilot.method.upper()}, {adapter}, learning rate {pilot.learning_rate:g}"
+    first = f"a pilot of {pilot.id}: {title_of(pilot.method)}, {adapter}, learning rate {pilot.learning_rate:g}"
     tokens = _tokens(data_bytes, pilot)
-    yield _experiments(goal, model, pilot, score, min(count, 1), first, tokens)
+    yield _experiments(goal, model, flavors, pilot, score, min(count, 1), first, tokens)
     if count > 1:
         more = f"up to {count - 1} more: other recipes, then single changes to the best"
-        yield _experiments(goal, model, pilot, score, count - 1, more, tokens)
+        yield _experiments(goal, model, flavors, pilot, score, count - 1, more, tokens)
     if merge:
+        estimate = delivery.merge_estimate(model)
         yield Step(
-            move=Move.DELIVER, what="merge the champion's adapter and save it", jobs=1, hours=0.01, worst_hours=2
+            move=Move.DELIVER,
+            what="merge the champion's adapter and save it",
+            jobs=1,
+            hours=estimate.hours,
+            worst_hours=delivery.TIMEOUT_SECONDS / 3600,
+            worst_usd=_worst_usd(goal, flavors, estimate, delivery.TIMEOUT_SECONDS, "the merge"),
         )
     yield confirm
     yield from publish
 
 
-def _publication(goal: Goal) -> Step:
-    """The training data to where the goal wants them; how long that takes is known once they are there."""
-    to, private = goal.output.data_to, goal.output.private
-    who = "" if publisher.flavor_of(to) == publisher.FOLDER else ", private" if private else ", for everybody to read"
-    worst = publisher.TIMEOUT_SECONDS / 3600
-    return Step(move=Move.PUBLISH, what=f"publish the training data: {to}{who}", jobs=1, worst_hours=worst)
+def _publication(move: Move, what: str, to: str, private: bool) -> Step:
+    """What is published to where the goal wants it; how long that takes is known once it is there."""
+    who = "" if flavor_of(to) == FOLDER else ", private" if private else ", for everybody to read"
+    worst = TIMEOUT_SECONDS / 3600
+    return Step(move=move, what=f"publish the {what}: {to}{who}", jobs=1, worst_hours=worst)
 
 
 def _data(goal: Goal, brief: Brief, recipes: dict[str, Recipe]) -> Step:
@@ -187,7 +201,13 @@ def _data(goal: Goal, brief: Brief, recipes: dict[str, Recipe]) -> Step:
 
 
 def _evaluations(
-    goal: Goal, model: BaseModel, parts: tuple[Part, ...], move: Move, what: str, primary_only: bool = False
+    goal: Goal,
+    model: BaseModel,
+    flavors: Flavors,
+    parts: tuple[Part, ...],
+    move: Move,
+    what: str,
+    primary_only: bool = False,
 ) -> Step:
     """Scoring one model on the goal's benchmarks, or on the primary one alone."""
     benchmarks = benchmarks_of(goal)
@@ -199,14 +219,26 @@ def _evaluations(
         jobs=len(estimates),
         hours=round(sum(estimate.hours for estimate in estimates), 4),
         worst_hours=sum(map(evaluation.timeout_seconds, estimates)) / 3600,
-        worst_usd=_usd(*estimates),
+        worst_usd=sum(
+            _worst_usd(goal, flavors, estimate, evaluation.timeout_seconds(estimate), "the scoring of a model")
+            for estimate in estimates
+        ),
     )
 
 
-def _experiments(goal: Goal, model: BaseModel, recipe: Recipe, score: Step, count: int, what: str, tokens: int) -> Step:
+def _experiments(
+    goal: Goal, model: BaseModel, flavors: Flavors, recipe: Recipe, score: Step, count: int, what: str, tokens: int
+) -> Step:
     """`count` experiments like one of `recipe`: training, and a score on the selection items."""
-    estimate = training_estimate(model, recipe, tokens, recipe.epochs, None, matrix_gflops())
-    worst = timeout_seconds(estimate, calibrated=False) / 3600 + score.worst_hours
+    planned = plan_training(
+        model,
+        recipe,
+        flavors=[flavors.named(goal.run.flavor)] if goal.run.flavor else flavors.flavors,
+        data=Data(tokens=tokens),
+        known=Known(gflops=matrix_gflops()),
+        limits=Limits(hours=goal.limits.hours, usd=goal.limits.usd if goal.run.on == "hf" else None),
+    )
+    estimate, worst = planned.estimate, planned.timeout_seconds / 3600 + score.worst_hours
     return Step(
         move=Move.DRAFT,
         what=what,
@@ -222,6 +254,13 @@ def _tokens(data_bytes: int, recipe: Recipe) -> int:
     if data_bytes:
         return round(data_bytes / CHARACTERS_PER_TOKEN)
     return math.ceil(recipe.train_rows * recipe.max_length * USUAL_FILL)
+
+
+def _worst_usd(goal: Goal, flavors: Flavors, estimate: Estimate, timeout_seconds: int, what: str) -> float:
+    """Dollars that a job costs which is ended by its time-out, on the hardware that it would get."""
+    if goal.run.on == "local":
+        return 0.0
+    return hardware_for(estimate.memory_gib, what, goal, flavors).usd_micro(timeout_seconds / 3600) / 1_000_000
 
 
 def _usd(*estimates: Estimate) -> float:

@@ -8,11 +8,12 @@ from typing import Any
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from agents.data_engineer.publishing import publisher
 from agents.data_engineer.synthesis import teacher
+from agents.publishing.runner import FOLDER, PUBLISHER
 from graph.consent import consent_for, envelope_of
 from graph.context import Context, Desk
 from graph.state import JobsState, Plain, jobs_update
+from graph.submission import undecided
 from shared_memory.goal import Goal
 from shared_memory.records import JobSpec
 
@@ -27,7 +28,7 @@ def gate(state: JobsState, runtime: Runtime[Context]) -> Plain:
     is refused: silence means no. An answer that says neither yes nor no is put aside.
     """
     desk = Desk.of(runtime)
-    specs = [JobSpec.model_validate(plain) for plain in state["pending"]]
+    specs = undecided(state)
     answers = _without_asking(specs, Goal.model_validate(state["goal"]), desk)
     asked = [spec for spec in specs if spec.digest not in answers]
     if desk.runs.get(desk.run_id).cancel_requested:
@@ -40,7 +41,9 @@ def gate(state: JobsState, runtime: Runtime[Context]) -> Plain:
                 "run_id": desk.run_id,
                 "note": state.get("answers", {}).get(PUT_ASIDE, {}).get("why", ""),
                 "answer_with": _answers_that_are_understood(asked[0]),
-                "requests": [request(spec, desk) for spec in asked],
+                "requests": [
+                    {**request(spec, desk), "preflight": state.get("preflights", {}).get(spec.digest)} for spec in asked
+                ],
             }
         )
         said = _read(answer, asked)
@@ -110,7 +113,7 @@ def _files_edited(said: Any) -> list[str]:
 
 def _editable(spec: JobSpec) -> tuple[str, ...]:
     """The files of a job whose text a person may change: its script, which of a publication is only its card."""
-    return () if spec.runner == publisher.PublishingRunner.name else (spec.script,)
+    return () if spec.runner == PUBLISHER else (spec.script,)
 
 
 def after_gate(state: JobsState) -> str:
@@ -118,15 +121,21 @@ def after_gate(state: JobsState) -> str:
 
 
 def is_free(spec: JobSpec) -> bool:
-    """Whether a job neither costs money nor takes anything off this machine."""
-    stays = spec.runner == "local" or spec.flavor in (teacher.OWN, publisher.FOLDER)
-    return stays and spec.estimate.usd_micro == 0
+    """Whether a job neither costs money nor takes anything off this machine; a script not ours may do what it likes."""
+    stays = spec.runner == "local" or spec.flavor in (teacher.OWN, FOLDER)
+    return stays and spec.estimate.usd_micro == 0 and not spec.custom
 
 
 def request(spec: JobSpec, desk: Desk) -> Plain:
     """What a person needs to see of a job to decide on it."""
-    script = desk.paths.stored(spec.files[spec.script]).read_text(encoding="utf-8", errors="replace")
-    return {**spec.plain(), "digest": spec.digest, "script_text": script, "envelope": envelope_of(spec).plain()}
+    texts = {
+        name: desk.paths.stored(digest).read_text(encoding="utf-8", errors="replace")
+        for name, digest in spec.files.items()
+        if name == spec.script or name.endswith(".py")
+    }
+    script = texts.pop(spec.script)
+    envelope = envelope_of(spec).plain()
+    return {**spec.plain(), "digest": spec.digest, "script_text": script, "modules": texts, "envelope": envelope}
 
 
 def _understood(answer: Plain, specs: list[JobSpec]) -> dict[str, Plain]:

@@ -9,21 +9,23 @@ from pathlib import Path
 
 from agents.base_model import BaseModel, find_base_model
 from agents.brain import Role
-from agents.data_engineer.formats.tables import Row, read_sources, trains
+from agents.data_engineer.formats.methods import trains, why_not
+from agents.data_engineer.formats.tables import Row, read_sources
 from agents.data_engineer.reading.files import READERS
 from agents.data_engineer.reading.sources import HUB, Source, to_train_on
 from agents.data_engineer.synthesis import teacher
 from agents.evaluator.benchmarks import SMALLEST_PART, Benchmark, load_benchmark
 from agents.evaluator.hold_out import FEWEST_ROWS
+from agents.publishing.runner import FOLDER, flavor_of
+from graph.placement import offered
 from graph.synthesis import teacher_of
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
+from shared_memory.recipes import layout_of
 from shared_memory.records import Part
 
 READ_AT_ONCE = 64 * 2**20
 """Bytes up to which training data is read before anything else, so that a bad file is known before a job has run."""
-METHODS = ("sft", "dpo")
-"""Those that there are recipes for."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Checked:
     benchmarks: dict[str, Benchmark]
     """By id."""
     trains: tuple[str, ...]
-    """Methods of METHODS that the goal's rows can train; empty where there are none yet, or too many to look at now."""
+    """Methods that the goal's rows are laid out for; empty where there are none yet, or too many to look at now."""
     train: tuple[str, ...] = ()
     """What the goal names to train on; data sets of the Hub at the commit that was found."""
     files: tuple[Path, ...] = ()
@@ -46,13 +48,18 @@ def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role), brain: str = "
 
     `brain` is the home's default: the data engineer's, if it is a language model, may write rows.
     """
-    _refuse_what_is_not_there_yet(goal)
+    if goal.run.script and not Path(goal.run.script).is_file():
+        raise BadInput(f"training script {goal.run.script} does not exist; check [run] script")
     if goal.limits.deadline is not None and goal.limits.deadline.timestamp() <= time.time():
         raise BadInput(f"limits.deadline ({goal.limits.deadline.isoformat()}) has passed; set a later one")
+    _require_a_place(goal)
+    _require_a_repository(goal.output.push_to, "push_to")
     benchmarks = {entry.id: load_benchmark(entry) for entry in goal.benchmark}
     if goal.limits.experiments:
         for benchmark in benchmarks.values():
             _require_two_parts(benchmark)
+    if goal.method == "reward":
+        _require_pairs(benchmarks)
     sources = _sources_of(goal)
     rows = _rows_of(goal, sources)
     if goal.data.generator:
@@ -67,23 +74,45 @@ def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role), brain: str = "
                 "your own as [data] train"
             )
         raise BadInput("the goal has neither a [[benchmark]] nor training data to hold rows out of; give one of them")
-    if measures and not goal.benchmark and rows is not None and len(rows) < FEWEST_ROWS:
-        raise BadInput(
-            f"{len(rows)} rows are too few to hold some out to measure on ({FEWEST_ROWS} are needed); "
-            "give a [[benchmark]], or more rows"
-        )
     if Role.DATA_ENGINEER in roles and goal.limits.experiments and not goal.data.train:
         _require_a_writer(goal, goal.mind(Role.DATA_ENGINEER, brain))
-    methods = tuple(method for method in trains(rows or ()) if method in METHODS)
-    wanted = "sft" if goal.method == "auto" else goal.method
+    methods = trains(rows or ())
+    wanted = layout_of("sft" if goal.method == "auto" else goal.method)
     if rows and wanted not in methods:
-        raise BadInput(
-            f"method `{wanted}` needs rows that these data have not (they train {' or '.join(methods) or 'neither'}); "
-            "bring rows with prompt, chosen and rejected, or change the method"
-        )
+        others = f"; they train {' or '.join(methods)}" if methods else ""
+        raise BadInput(f"{why_not(rows, wanted)}{others}: bring such rows, or change `method`")
+    if goal.method == "distill" and any(row.passage for row in rows or ()):
+        raise BadInput("distillation compares replies, and some rows are texts that nobody asked for; name chats")
+    if measures and not goal.benchmark and rows is not None:
+        _require_rows_to_measure_on(rows)
     model = find_base_model(goal.base_model, goal.revision)
     files = tuple(source.path for named in sources.values() for source in named)
     return Checked(model, benchmarks, methods, tuple(map(_pinned, sources, sources.values())), files)
+
+
+def _require_a_place(goal: Goal) -> None:
+    """Raise BadInput for a cluster that is not here, and for what there is not where the jobs are to run."""
+    if goal.run.image and goal.run.on == "local":
+        raise BadInput(
+            "[run] image is for hf and slurm, and jobs run on this machine; leave it out, or choose another on"
+        )
+    if goal.run.on == "slurm" or goal.run.flavor:
+        flavors = offered(goal.run.on)
+        if goal.run.flavor:
+            flavors.named(goal.run.flavor)
+
+
+def _require_a_repository(name: str, key: str) -> None:
+    """Raise BadInput for a place to publish to that is neither a folder nor a name that the Hub takes."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    if not name or flavor_of(name) == FOLDER:
+        return
+    try:
+        validate_repo_id(name.removeprefix("hf://"))
+    except HFValidationError as error:
+        raise BadInput(f"[output] {key} = {name!r} is no repository of the Hub ({error}); write you/name") from error
 
 
 def _require_a_writer(goal: Goal, brain: str) -> None:
@@ -109,6 +138,26 @@ def _require_two_parts(benchmark: Benchmark) -> None:
             raise BadInput(
                 f"benchmark {benchmark.name} has {n} {part.value} items; give it at least {SMALLEST_PART} of each part"
             )
+
+
+def _require_pairs(benchmarks: Mapping[str, Benchmark]) -> None:
+    """Raise BadInput for a benchmark that a model which only scores cannot take."""
+    for benchmark in benchmarks.values():
+        if benchmark.metric != "preference":
+            raise BadInput(
+                f"a reward model writes nothing, and benchmark {benchmark.name} is scored by {benchmark.metric}; "
+                "give one of pairs (prompt, chosen and rejected), or none, to hold some of the rows out"
+            )
+
+
+def _require_rows_to_measure_on(rows: Sequence[Row]) -> None:
+    wanted = sum(row.label is not False for row in rows)
+    if wanted < FEWEST_ROWS:
+        what = "rows" if wanted == len(rows) else "rows whose reply is wanted"
+        raise BadInput(
+            f"{wanted} {what} are too few to hold some out to measure on ({FEWEST_ROWS} are needed); "
+            "give a [[benchmark]], or more rows"
+        )
 
 
 def _sources_of(goal: Goal) -> dict[str, list[Source]]:
@@ -137,14 +186,3 @@ def _rows_of(goal: Goal, sources: Mapping[str, Sequence[Source]]) -> list[Row] |
     if sum(source.path.stat().st_size for files in sources.values() for source in files) > READ_AT_ONCE:
         return None
     return read_sources(goal.data.train)
-
-
-def _refuse_what_is_not_there_yet(goal: Goal) -> None:
-    if goal.method not in ("auto", *METHODS):
-        raise BadInput(f"method `{goal.method}` is not in this version; use method = 'sft', 'dpo' or 'auto'")
-    if goal.run.on != "local":
-        raise BadInput(f"jobs on `{goal.run.on}` are not in this version; use [run] on = 'local'")
-    if goal.output.push_to:
-        raise BadInput(
-            "pushing to the Hub is not in this version; leave [output] push_to empty: the model is in the run's folder"
-        )

@@ -34,6 +34,7 @@ WHAT_A_MOVE_IS = {
     Move.DELIVER: "save {} as the champion",
     Move.CONFIRM: "score the champion on the report items",
     Move.PUBLISH: "publish the training data",
+    Move.PUSH: "publish {}'s model",
     Move.STOP: "write the report",
 }
 

@@ -16,7 +16,7 @@ from agents.brain import Move
 from graph.state import RunState
 from shared_memory.goal import BenchmarkGoal, Goal
 from shared_memory.metric import Metric
-from shared_memory.records import Branch, EvalResult, Experiment, Part, Recipe, Verdict
+from shared_memory.records import Branch, EvalResult, Experiment, Part, Recipe, Verdict, recipe_of
 
 BASELINE = "baseline"
 
@@ -28,7 +28,8 @@ PATIENCE = 3
 """Experiments in a row that may fail to beat the incumbent before the search has reached its plateau."""
 MENDINGS = 2
 """Times that a crashed experiment, its mended children included, is debugged."""
-OF_THE_END = (Move.DELIVER, Move.CONFIRM, Move.PUBLISH)
+PUBLICATIONS = (Move.PUSH, Move.PUBLISH)
+OF_THE_END = (Move.DELIVER, Move.CONFIRM, *PUBLICATIONS)
 """Moves that time, dollars and jobs are kept back for."""
 JOBS_OF_AN_EXPERIMENT = 2
 """One trains it, one scores it."""
@@ -181,13 +182,15 @@ def target_reached(state: RunState) -> bool:
 
 
 def ending(state: RunState) -> Choice:
-    """The way out: save the incumbent, measure once what was saved, publish the data, stop."""
+    """The way out: save the incumbent, measure once what was saved, publish model and data, stop."""
     best = incumbent(state)
     if best != BASELINE and state.get("delivered") != best:
         return Choice(Move.DELIVER, best)
     may_run = state.get("halt") not in ("cancelled", "failed") and means_left(state)
     if best != BASELINE and may_run and not gave_up(state, Move.CONFIRM) and not confirmed(state, best):
         return Choice(Move.CONFIRM, best)
+    if may_run and is_to_push(state):
+        return Choice(Move.PUSH, best)
     if may_run and is_to_publish(state):
         return Choice(Move.PUBLISH)
     return Choice(Move.STOP)
@@ -197,6 +200,12 @@ def is_to_publish(state: RunState) -> bool:
     """Whether the goal wants the training data somewhere, and they are not there, nor was that tried or refused."""
     wanted = bool(goal_of(state).output.data_to and state.get("datasets")) and not state.get("published")
     return wanted and not gave_up(state, Move.PUBLISH) and not is_exhausted(state, Move.PUBLISH, "")
+
+
+def is_to_push(state: RunState) -> bool:
+    """The same for the delivered model."""
+    wanted = bool(goal_of(state).output.push_to and state.get("delivered")) and not state.get("pushed")
+    return wanted and not gave_up(state, Move.PUSH) and not is_exhausted(state, Move.PUSH, "")
 
 
 def cap_that_cuts(state: RunState, move: Move) -> Choice | None:
@@ -222,9 +231,9 @@ def cap_that_cuts(state: RunState, move: Move) -> Choice | None:
 
 
 def jobs_of_the_end(state: RunState) -> int:
-    """Jobs kept back: one saves the champion, one for each benchmark measures it, one may publish the data."""
+    """Jobs kept back: one saves the champion, one for each benchmark measures it, two may publish model and data."""
     goal = goal_of(state)
-    return 1 + len(goal.benchmark) + bool(goal.output.data_to)
+    return 1 + len(goal.benchmark) + bool(goal.output.push_to) + bool(goal.output.data_to)
 
 
 def means_left(state: RunState) -> bool:
@@ -302,4 +311,4 @@ def experiments_of(state: RunState) -> dict[str, Experiment]:
 
 
 def recipes_of(state: RunState) -> dict[str, Recipe]:
-    return {key: Recipe.model_validate(plain) for key, plain in state.get("recipes", {}).items()}
+    return {key: recipe_of(plain) for key, plain in state.get("recipes", {}).items()}

@@ -17,6 +17,7 @@ from shared_memory.goal import BenchmarkGoal, Goal
 from shared_memory.records import (
     ComparisonResult,
     DatasetRecord,
+    Diagnosis,
     EvalResult,
     Experiment,
     Finding,
@@ -81,6 +82,8 @@ class RunState(TypedDict, total=False):
     """The experiment in it."""
     published: str
     """Where the training data were published."""
+    pushed: str
+    """Where the model was published."""
     given_up: list[str]
     """Moves of the end whose job did not succeed."""
     exhausted: list[str]
@@ -112,10 +115,18 @@ class JobsState(TypedDict, total=False):
     error: str
     answers: ById
     """Spec digest → what the person or the policy said."""
+    admitted: list[str]
+    """Digests of the specs that may run."""
     tracked: ById
     """Submission key → Job."""
     offsets: dict[str, int]
     """Submission key → bytes of its log already read."""
+    preflights: ById
+    """Spec digest → what was found before anybody was asked about it."""
+    diagnoses: ById
+    """Submission key → why the job failed."""
+    recovered: list[Plain]
+    """Failed attempts that another job took the place of: `job`, `spec` and `diagnosis` of each."""
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -140,6 +151,7 @@ class _RunChannels(TypedDict, total=False):
     model: str
     delivered: str
     published: str
+    pushed: str
     given_up: list[str]
     exhausted: list[str]
     reopened: int
@@ -156,8 +168,12 @@ class _JobsChannels(TypedDict, total=False):
     halt: str
     error: str
     answers: ById
+    admitted: list[str]
     tracked: dict[str, Job]
     offsets: dict[str, int]
+    preflights: ById
+    diagnoses: dict[str, Diagnosis]
+    recovered: list[Plain]
 
 
 _run: TypeAdapter[Any] = TypeAdapter(_RunChannels)

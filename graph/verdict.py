@@ -11,11 +11,13 @@ from langgraph.runtime import Runtime
 from agents.brain import Move
 from agents.evaluator import evaluation
 from agents.evaluator.benchmarks import Benchmark
-from agents.trainer import delivery, training
-from graph import routing, synthesis
+from agents.trainer import training
+from agents.trainer.model_card import write_card
+from graph import publications, routing, synthesis
 from graph.briefing import benchmarks_of, model_of
 from graph.carry_out import hand_over
 from graph.context import Context, Desk
+from graph.recover import DIAGNOSED
 from graph.state import BY_ID, Plain, RunState, update
 from shared_memory.errors import PostgradError
 from shared_memory.goal import Goal
@@ -23,6 +25,7 @@ from shared_memory.records import (
     REJECTED,
     ComparisonResult,
     DatasetRecord,
+    Diagnosis,
     EvalResult,
     Experiment,
     Job,
@@ -76,7 +79,9 @@ def _after_failure(job: Job, state: RunState, desk: Desk) -> Plain:
             experiment = training.stop_training(experiment, job)
             _file(experiment, desk)
             return update(experiments={experiment.id: experiment})
-        experiment = training.finish_training(experiment, job)
+        noted = desk.journal.notes(DIAGNOSED).get(job.key)
+        diagnosis = Diagnosis.model_validate(noted) if noted else None
+        experiment = training.finish_training(experiment, job, diagnosis)
         _file(experiment, desk)
         text = f"{experiment.id} has no model: {job.error}"
         desk.emit("verdict", experiment=experiment.id, verdict=experiment.verdict, text=text)
@@ -88,7 +93,7 @@ def _after_failure(job: Job, state: RunState, desk: Desk) -> Plain:
         halt = _halt(state, job, rejected) if rejected and not _anything_left(state) else {}
         why = {"error": f"{job.experiment} has no score: {job.error}", **halt}
         return update(exhausted=gone, **({} if state.get("halt") else why))
-    if move is Move.PUBLISH and rejected:
+    if move in routing.PUBLICATIONS and rejected:
         return update(exhausted=[*state.get("exhausted", []), routing.exhausted(move, "")])
     if move in routing.OF_THE_END:
         desk.emit("note", text=f"{move.value} did not work: {job.error}")
@@ -127,16 +132,19 @@ def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plai
         experiments = routing.experiments_of(state)
         planned = experiments[job.experiment]
         before = experiments[planned.parent].recipe.epochs if planned.continues else 0
-        approved = training.as_approved(planned, spec, epochs_before=before)
+        approved = training.as_approved(planned, spec, script=goal.run.script, epochs_before=before)
         experiment = training.finish_training(approved, job)
         _file(experiment, desk)
         return update(experiments={experiment.id: experiment})
     if job.purpose is Purpose.MERGE:
         return hand_over(routing.experiments_of(state)[job.experiment], job, desk, goal, model_of(goal))
     if job.purpose is Purpose.PUBLICATION:
-        desk.journal.note("published", job.key, job.result)
-        desk.emit("note", text=f"the training data are published: {job.result['url']}")
-        return update(published=job.result["url"])
+        what, channel = (
+            ("model is", "pushed") if publications.is_of_a_model(spec) else ("training data are", "published")
+        )
+        desk.journal.note(channel, job.key, job.result)
+        desk.emit("note", text=f"the {what} published: {job.result['url']}")
+        return update(**{channel: job.result["url"]})
     try:
         return _after_evaluation(job, spec, state, desk, goal)
     except PostgradError as error:
@@ -216,7 +224,8 @@ def finish(state: RunState, runtime: Runtime[Context]) -> Plain:
     if not state.get("delivered"):
         desk.journal.note("champion", "champion", {"experiment": routing.BASELINE, "model": model_of(goal).folder})
     else:
-        _write_card(state, goal)
+        digests = {name: facts["digest"] for name, facts in state.get("benchmarks", {}).items()}
+        write_card(Path(state["model"]), publications.model_facts(desk, goal, state["delivered"], digests))
     desk.journal.note("integrity", "integrity", evidence(state))
     status, error = status_of(state)
     outcome = outcome_of(state)
@@ -245,8 +254,9 @@ def status_of(state: RunState) -> tuple[RunStatus, str]:
             RunStatus.FAILED,
             "the champion is saved, but its last evaluation failed; `postgrad resume` tries it again",
         )
-    if routing.gave_up(state, Move.PUBLISH):
-        return RunStatus.FAILED, "the training data could not be published; `postgrad resume` tries it again"
+    for move, what in ((Move.PUSH, "model"), (Move.PUBLISH, "training data")):
+        if routing.gave_up(state, move):
+            return RunStatus.FAILED, f"the {what} could not be published; `postgrad resume` tries it again"
     return RunStatus.SUCCEEDED, ""
 
 
@@ -283,20 +293,3 @@ def _searched(dataset: DatasetRecord) -> dict[str, Any]:
             "rows_flagged": evidence.rows_flagged,
         }
     return found
-
-
-def _write_card(state: RunState, goal: Goal) -> None:
-    experiment = routing.experiments_of(state)[state["delivered"]]
-    results = [EvalResult.model_validate(plain) for plain in state["results"].values()]
-    claims = [ComparisonResult.model_validate(plain) for plain in state.get("claims", {}).values()]
-    dataset = state.get("datasets", {}).get(experiment.dataset)
-    delivery.write_card(
-        Path(state["model"]),
-        goal=goal,
-        model=model_of(goal),
-        experiment=experiment,
-        dataset=DatasetRecord.model_validate(dataset) if dataset else None,
-        baseline=[result for result in results if result.experiment == routing.BASELINE],
-        results=[result for result in results if result.experiment == experiment.id],
-        claims=[claim for claim in claims if claim.experiment == experiment.id],
-    )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from postgrad.asynchronous import aresume, arun, astream
     from postgrad.batches import batch
     from postgrad.comparison import compare
-    from postgrad.crafts import audit, evaluate, plan
+    from postgrad.crafts import audit, evaluate
     from postgrad.decide import Answer, Decide, Request
     from postgrad.events import (
         Event,
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
         StatusEvent,
         VerdictEvent,
     )
+    from postgrad.planning import plan
     from postgrad.reproduction import reproduce
     from shared_memory.errors import PostgradError
     from shared_memory.goal import Goal
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __all__ = [
     "Answer",
     "Decide",
@@ -72,8 +73,9 @@ _HOMES = {
     "postgrad.asynchronous": ("aresume", "arun", "astream"),
     "postgrad.batches": ("batch",),
     "postgrad.comparison": ("compare",),
-    "postgrad.crafts": ("audit", "evaluate", "plan"),
+    "postgrad.crafts": ("audit", "evaluate"),
     "postgrad.decide": ("Answer", "Decide", "Request"),
+    "postgrad.planning": ("plan",),
     "postgrad.reproduction": ("reproduce",),
     "shared_memory.errors": ("PostgradError",),
     "shared_memory.goal": ("Goal",),

@@ -49,6 +49,11 @@ class Overrides(TypedDict, total=False):
     approve: str | None
     """ask | paid | auto"""
     on: str | None
+    """local | hf | slurm"""
+    flavor: str | None
+    script: str | Path | None
+    """A training script of one's own."""
+    distill_from: str | None
     parallel: int | None
     seed: int | None
     report_to: Sequence[str] | None
@@ -61,8 +66,8 @@ class Overrides(TypedDict, total=False):
 
 _SECTIONS = {
     "usd": "limits", "hours": "limits", "jobs": "limits", "experiments": "limits", "llm_tokens": "limits",
-    "approve": "run", "on": "run", "parallel": "run", "seed": "run", "report_to": "run", "push_to": "output",
-    "sandbox": "run",
+    "approve": "run", "on": "run", "flavor": "run", "script": "run", "parallel": "run", "seed": "run",
+    "report_to": "run", "sandbox": "run", "push_to": "output",
 }  # fmt: skip
 """Option → the section of the goal file that it stands in."""
 
@@ -145,8 +150,8 @@ def as_goal(goal: AnyGoal, **overrides: Unpack[Overrides]) -> Goal:
         if value is None:
             continue
         if key in _SECTIONS:
-            table[_SECTIONS[key]][key] = value
-        elif key in ("base_model", "method", "revision", "text"):
+            table[_SECTIONS[key]][key] = str(value) if isinstance(value, Path) else value
+        elif key in ("base_model", "method", "revision", "text", "distill_from"):
             table[key] = value
         elif key == "data":
             files = [value] if isinstance(value, str | Path) else cast("Sequence[str | Path]", value)

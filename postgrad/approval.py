@@ -142,9 +142,10 @@ class ApprovalPrompt:
         return {digest: {"approved": False, "reason": reason} for digest in digests}
 
     def _view(self, request: Request) -> None:
-        self._terminal.print(Rule(Text(request["script"])))
-        text = printable(request["script_text"])
-        self._terminal.print(Syntax(text, "python", line_numbers=True, word_wrap=True, background_color="default"))
+        for name, text in {request["script"]: request["script_text"], **request.get("modules", {})}.items():
+            self._terminal.print(Rule(Text(one_line(name))))
+            code = Syntax(printable(text), "python", line_numbers=True, word_wrap=True, background_color="default")
+            self._terminal.print(code)
         self._terminal.print(Rule())
 
     def _edited(self, request: Request) -> dict[str, Answer]:
@@ -200,9 +201,14 @@ class ApprovalPrompt:
             "cost": _cost(request),
             "a yes covers": _reach(request["envelope"]),
             "estimate": one_line(estimate["basis"]),
-            "runs on": f"{request['runner']} ({request['flavor']})",
+            "runs on": _where(request),
             "script": f"{one_line(request['script'])}, {lines} lines" + (f"; with {others}" if others else ""),
         }
+        if found := request.get("preflight"):
+            rows["checked"] = _checked(found)
+            rows |= {f"  {check['name']}": one_line(check["message"]) for check in found["checks"] if _worries(check)}
+        if request.get("custom"):
+            rows["is"] = "a script that is not postgrad's own: no yes covers another run of it"
         if request.get("sandbox"):
             rows["is run"] = RUN_IN[request["sandbox"]]
         if request.get("secrets"):
@@ -227,9 +233,32 @@ def _cost(request: Request) -> str:
     return f"at worst {dollars(worst)}" if worst else "none"
 
 
+def _where(request: Request) -> str:
+    times = "".join(
+        f" × {n} {what}"
+        for n, what in ((request.get("nodes", 1), "nodes"), (request.get("devices", 1), "devices"))
+        if n > 1
+    )
+    of = f", paid by {request['namespace']}" if request.get("namespace") else ""
+    image = f", in {one_line(request['image'])}" if request.get("image") else ""
+    return f"{request['runner']} ({request['flavor']}{times}{of}{image})"
+
+
+def _worries(check: Mapping[str, Any]) -> bool:
+    return bool(check["status"] == "warning")
+
+
+def _checked(found: Mapping[str, Any]) -> str:
+    """What was looked at before anybody was asked, in one line."""
+    of = [check["status"] for check in found["checks"]]
+    skipped = f", {of.count('skipped')} could not be made here" if "skipped" in of else ""
+    return f"{of.count('ok')} checks passed{skipped}; smoke run {one_line(found['smoke'])}"
+
+
 def _reach(envelope: Mapping[str, Any]) -> str:
     bounds = f"{dollars(envelope['max_usd_micro'] / 1_000_000)} and {duration(3600 * envelope['max_hours'])}"
-    return f"{envelope['attempts']} tries of this work within {bounds}"
+    tries = envelope["attempts"]
+    return f"{tries} tries of this work within {bounds}" if tries > 1 else f"one try, within {bounds}"
 
 
 def _total(requests: Sequence[Request]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from postgrad import craft_commands, look_commands, publishing
+from postgrad import craft_commands, look_commands, preflight_command, publishing, schedule_commands
 from postgrad.options import DetachOption, JsonOption, RunArgument, full_id, print_json, say
 from shared_memory.errors import BadInput, PostgradError
 from shared_memory.settings import load_settings
@@ -44,14 +44,17 @@ def run(
     base_model: Annotated[str | None, typer.Option(help="Hub id or folder.")] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Training data; may be repeated.")] = None,
     benchmark: Annotated[str | None, typer.Option(help="A file of items; without one, rows are held out.")] = None,
-    method: Annotated[str | None, typer.Option(help="auto | sft | dpo.")] = None,
+    method: Annotated[str | None, typer.Option(help="auto | sft | dpo | kto | reward | grpo | rloo | distill.")] = None,
+    distill_from: Annotated[str | None, typer.Option(help="The model that distillation learns from.")] = None,
+    script: Annotated[Path | None, typer.Option(help="A training script of your own, in place of ours.")] = None,
     approve: Annotated[str | None, typer.Option(help="ask | paid | auto.")] = None,
     budget_usd: Annotated[float | None, typer.Option(help="Cap in dollars.")] = None,
     hours: Annotated[float | None, typer.Option(help="Cap in hours of driving.")] = None,
     experiments: Annotated[int | None, typer.Option(help="Cap on experiments; 0 only scores the base model.")] = None,
     parallel: Annotated[int | None, typer.Option(help="Experiments in one gate and in flight together.")] = None,
     brain: Annotated[str | None, typer.Option(help="The mind of the roles: playbook, or a LiteLLM model.")] = None,
-    on: Annotated[str | None, typer.Option(help="Where jobs run: local.")] = None,
+    on: Annotated[str | None, typer.Option(help="Where jobs run: local | hf | slurm.")] = None,
+    flavor: Annotated[str | None, typer.Option(help="Hardware there; without it the cheapest that fits.")] = None,
     push_to: Annotated[str | None, typer.Option(help="Hub repository for the model.")] = None,
     sandbox: Annotated[str | None, typer.Option(help="Of generators: auto (in one, or refused) | none.")] = None,
     plan_only: Annotated[
@@ -68,8 +71,9 @@ def run(
     flags: api.Overrides = {
         "base_model": base_model, "data": [path.absolute() for path in data] if data else None, "benchmark": benchmark,
         "method": method, "approve": approve, "usd": budget_usd, "hours": hours, "experiments": experiments,
-        "parallel": parallel, "brain": brain, "on": on, "push_to": push_to,
-        "sandbox": sandbox,
+        "parallel": parallel, "brain": brain, "on": on, "flavor": flavor,
+        "push_to": push_to, "sandbox": sandbox, "distill_from": distill_from,
+        "script": script.absolute() if script else None,
     }  # fmt: skip
     if is_goal_file(goal):
         wanted = api.as_goal(goal, **flags)
@@ -243,7 +247,9 @@ def studio(
 
 look_commands.register(app)
 craft_commands.register(app)
+app.command()(preflight_command.preflight)
 publishing.register(app)
+app.add_typer(schedule_commands.app, name="schedule")
 
 
 def _follow(settings: Any, run_id: str, detach: bool, as_json: bool, *, from_start: bool = False) -> None:

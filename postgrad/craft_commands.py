@@ -10,24 +10,13 @@ import typer
 
 from postgrad.audit_command import audit
 from postgrad.options import JsonOption, print_json, say
+from postgrad.plan_command import plan
 
 
 class Approve(StrEnum):
     ASK = "ask"
     PAID = "paid"
     AUTO = "auto"
-
-
-def plan(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id or folder.")],
-    method: Annotated[str, typer.Option(help="auto (by the data) | sft | dpo.")] = "auto",
-    data: Annotated[list[str] | None, typer.Option(help="Training data; may be repeated.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """What training a model would take here: memory, batch, time."""
-    from postgrad.crafts import plan as plan_training
-
-    _show(plan_training(model, method, data), as_json, _show_plan)
 
 
 def evaluate(
@@ -87,27 +76,6 @@ def register(app: typer.Typer) -> None:
 
 def _show(result: Mapping[str, Any], as_json: bool, table: Callable[[Mapping[str, Any]], None]) -> None:
     print_json(result) if as_json else table(result)
-
-
-def _show_plan(planned: Mapping[str, Any]) -> None:
-    from postgrad.tables import show_facts
-    from postgrad.units import duration
-
-    memory, hardware, batch, recipe = (planned[key] for key in ("memory", "hardware", "batch", "recipe"))
-    parts = " + ".join(f"{part} {gib:.2f}" for part, gib in memory.items() if part != "peak")
-    adapter = f"LoRA r{recipe['lora']['r']}" if recipe["lora"] else "all weights"
-    show_facts(
-        {
-            "model": f"{planned['model']} · {planned['parameters'] / 1e6:,.0f} M parameters",
-            "recipe": f"{recipe['method'].upper()}, {adapter}, lr {recipe['learning_rate']:g} ({recipe['id']})",
-            "memory": f"{memory['peak']:.2f} GiB = {parts}",
-            "hardware": f"{hardware['count']} × {hardware['name']}, {hardware['vram_gib']:.1f} GiB",
-            "batch": f"{batch['effective']} = {batch['per_device']} at once × {batch['accumulation']}",
-            "time": duration(3600 * planned["hours"]) if planned["hours"] is not None else "not known",
-        }
-    )
-    for warning in planned["warnings"]:
-        typer.echo(f"note: {warning}")
 
 
 def _show_evaluation(scored: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Each role's craft on its own: audit data, plan a training, evaluate a model; without a goal file."""
+"""Two roles' crafts on their own, without a goal file: audit data, evaluate a model."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from postgrad import api
 from postgrad.decide import Decide
 from postgrad.events import Event
 from shared_memory.errors import BadInput, Conflict, PostgradError
-from shared_memory.goal import Goal, parse_goal
-from shared_memory.records import Recipe
+from shared_memory.goal import Goal
 from shared_memory.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from agents.base_model import BaseModel
     from agents.data_engineer.checks.stream import Progress
     from agents.data_engineer.contamination.benchmark_texts import BenchmarkText
 
 Files = str | Path | Sequence[str | Path]
-METHODS = ("auto", "sft", "dpo")
 Metric = Literal["auto", "choice", "exact", "loss", "preference"]
 
 
@@ -92,123 +89,6 @@ def _names(data: Files) -> list[str]:
     """Files and folders with `~` made out; a Hub id stays what it is."""
     names = [data] if isinstance(data, str | Path) else data
     return [str(Path(name).expanduser()) if str(name).startswith("~") else str(name) for name in names]
-
-
-def plan(
-    model: str | Path,
-    method: str = "auto",
-    data: Files | None = None,
-    *,
-    revision: str = "",
-) -> dict[str, Any]:
-    """What training a model on this machine would take, from its config.json; the JSON of `postgrad plan --json`.
-
-    `{model, parameters, recipe, memory {weights, gradients, optimizer, activations, overhead, peak} (GiB), hardware
-    {name, count, vram_gib, usd_per_hour}, batch {per_device, accumulation, effective}, hours, usd, alternatives,
-    warnings}`. The recipe is the one that a run would try first (`auto`: by
-    DPO where the data are preference pairs, else by SFT); its batch is split until it fits into memory.
-    Everything is an estimate, and `warnings` says what it leaves out; `hours` is None where nothing is known to tell
-    them by. A processor stands among the hardware with its cores as `count` and the machine's memory as `vram_gib`.
-
-    Raises BadInput for a model or data that cannot be used, and where there is no recipe for the method.
-    """
-    from agents.jobs.hardware import local_hardware
-    from agents.trainer.footprint import training_memory
-
-    warnings: list[str] = []
-    described = _described(str(model), revision, warnings)
-    recipe = _first_recipe(_method(method, data), described.parameters)
-    machine = local_hardware()
-    room = machine.gpus[0].memory_gib if machine.gpus else machine.ram_gib
-    while training_memory(described, recipe).peak > room > 0 and recipe.micro_batch > 1:
-        smaller = next(n for n in range(recipe.micro_batch - 1, 0, -1) if recipe.batch % n == 0)
-        recipe = recipe.model_copy(update={"micro_batch": smaller})
-    memory = training_memory(described, recipe)
-    if memory.peak > room > 0:
-        warnings.append(f"it does not fit: about {memory.peak:.1f} GiB are needed, and there are {room:.1f} GiB")
-    warnings.append("activations are those of rows that fill a quarter of max_length, the logits are not counted")
-    hours = _hours(described, recipe, data, warnings)
-    return {
-        "model": described.name,
-        "parameters": described.parameters,
-        "recipe": recipe.plain(),
-        "memory": {part: round(gib, 3) for part, gib in [*memory.plain().items(), ("peak", memory.peak)]},
-        "hardware": {
-            "name": machine.gpus[0].name if machine.gpus else "cpu",
-            "count": 1 if machine.gpus else machine.cpu_cores,
-            "vram_gib": room,
-            "usd_per_hour": 0.0,
-        },
-        "batch": {
-            "per_device": recipe.micro_batch,
-            "accumulation": recipe.batch // recipe.micro_batch,
-            "effective": recipe.batch,
-        },
-        "hours": hours,
-        "usd": 0.0,
-        "alternatives": [],
-        "warnings": warnings,
-    }
-
-
-def _described(name: str, revision: str, warnings: list[str]) -> BaseModel:
-    """The model as far as its config.json and, where they lie beside it, the headers of its weights tell."""
-    from agents.base_model import BaseModel, parameters_of, read_config
-    from agents.trainer.footprint import dense_parameters
-
-    folder, config = read_config(name, revision)
-    parameters = parameters_of(folder)
-    if not parameters:
-        parameters = dense_parameters(config)
-        warnings.append("the weights were counted from config.json, as those of a Llama-like model")
-    return BaseModel(
-        name=name, folder=str(folder), revision=revision, parameters=parameters, architecture="", config=config
-    )
-
-
-def _method(method: str, data: Files | None) -> str:
-    """`auto` made definite by what the rows are made for. Raises BadInput for a method without a recipe."""
-    if method not in METHODS:
-        raise BadInput(f"there is no recipe for the method `{method}`; give {', '.join(METHODS)}")
-    if method != "auto":
-        return method
-    from agents.data_engineer.formats.tables import read_sources, trains
-
-    return "dpo" if data is not None and "dpo" in trains(read_sources(_paths(data))) else "sft"
-
-
-def _first_recipe(method: str, parameters: int) -> Recipe:
-    """The recipe of the built-in library that a run would try first."""
-    from agents.brain import Brief, Move
-    from agents.researcher import playbook
-
-    goal = parse_goal({"text": "plan", "method": method}, Path.cwd())
-    return playbook.propose(Brief(goal=goal, move=Move.RESEARCH, parameters=parameters)).recipes[0]
-
-
-def _hours(model: BaseModel, recipe: Recipe, data: Files | None, warnings: list[str]) -> float | None:
-    """Of training on all rows of the data, on this machine's processor; None where nothing tells them."""
-    from agents.jobs.hardware import local_hardware
-    from agents.trainer.footprint import CHARACTERS_PER_TOKEN, matrix_gflops, training_estimate
-
-    if data is None:
-        warnings.append("the hours are not known without data")
-        return None
-    from agents.data_engineer.formats.tables import read_sources
-    from agents.data_engineer.prepare import render
-
-    characters = sum(len(render(row).text) for row in read_sources(_paths(data)))
-    if local_hardware().gpus:
-        warnings.append("the hours are not known: no training has been measured on this GPU")
-        return None
-    tokens = round(characters / CHARACTERS_PER_TOKEN)
-    warnings.append(f"the hours are those of about {tokens:,} tokens, told from the text's length")
-    return training_estimate(model, recipe, tokens, recipe.epochs, None, matrix_gflops()).hours
-
-
-def _paths(data: Files) -> list[str]:
-    files = [data] if isinstance(data, str | Path) else data
-    return [str(Path(file).expanduser()) for file in files]
 
 
 def evaluate(

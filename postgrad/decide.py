@@ -52,6 +52,16 @@ class Request(TypedDict):
     envelope: RequestEnvelope
     secrets: list[str]
     """Names of the environment variables that the job may read."""
+    devices: int
+    nodes: int
+    image: str
+    namespace: str
+    custom: bool
+    """Whether the script is not one of postgrad's: no earlier yes covers it."""
+    modules: dict[str, str]
+    """Other Python files of the job → their text."""
+    preflight: dict[str, Any] | None
+    """Of a training: `checks` (each with name, status, message and fix), `smoke`, `not_exercised` and `seconds`."""
     sandbox: str
     """auto | none, for a script that is not postgrad's own: isolated, or not; empty for those that are."""
 

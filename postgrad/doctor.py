@@ -21,6 +21,9 @@ Check = dict[str, Any]
 FREE_GIB = 5.0
 """Room that a small run takes: base model, checkpoints, merged model."""
 
+SLURM = ("sbatch", "squeue", "scancel", "sinfo")
+"""The programs of Slurm without which no job is started; `sacct` and `sstat` are asked where they are."""
+
 WRITABLE = "make the home writable, or set POSTGRAD_HOME to a folder you may write"
 
 
@@ -35,6 +38,7 @@ def examine(settings: Settings) -> list[Check]:
         *_packages(),
         _agents(),
         _token(),
+        *_slurm(),
     ]
 
 
@@ -118,9 +122,24 @@ def _agents() -> Check:
 
 
 def _token() -> Check:
+    from huggingface_hub import get_token
+
     if os.environ.get("HF_TOKEN"):
         return _check("Hub", "ok", "HF_TOKEN is set")
-    return _check("Hub", "warning", "HF_TOKEN is not set", "needed for gated models only; set it to use them")
+    if get_token():
+        return _check("Hub", "ok", "logged in by `hf auth login`")
+    advice = "needed for gated models and HF Jobs; set HF_TOKEN, or `hf auth login`"
+    return _check("Hub", "warning", "there is no token", advice)
+
+
+def _slurm() -> list[Check]:
+    """The programs that jobs on a cluster are started with; nothing on a machine that has none of them."""
+    found = [name for name in SLURM if shutil.which(name)]
+    if not found:
+        return []
+    if absent := [name for name in SLURM if name not in found]:
+        return [_check("Slurm", "warning", f"{', '.join(absent)} not found", "install Slurm's client programs")]
+    return [_check("Slurm", "ok", "its programs are here; `postgrad plan MODEL --on slurm` shows the partitions")]
 
 
 def show_examination(checks: list[Check]) -> None:

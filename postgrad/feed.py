@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shared_memory.errors import PostgradError
 from shared_memory.runs import RunRow, RunStatus
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.types import Interrupt
 
-    from graph.context import Context
+    from graph.context import Context, Desk
 
 
 def next_input(graph: Any, config: RunnableConfig, row: RunRow, context: Context) -> Any:
-    """What to feed the graph with: the goal, an answer, a reopening, or nothing (go on where it stopped)."""
+    """What to feed the graph with: the goal, an answer, a reopening, or nothing (go on where it stopped).
+
+    Raises PostgradError for a run that another version has written; one that is to be cancelled has its jobs stopped.
+    """
     from langgraph.types import Command
 
-    from graph.watch import stop_open_jobs
+    from graph.context import Desk
+    from graph.settle import stop_open_jobs
 
     snapshot = graph.get_state(config)
     if not snapshot.created_at:
         return row.goal
+    try:
+        _require_this_version(Desk(row.run_id, context))
+    except PostgradError:
+        if row.cancel_requested:
+            stop_open_jobs(row.run_id, context)
+        raise
     if snapshot.interrupts:
         interrupt = snapshot.interrupts[0]
         answers_this = row.answer is not None and row.request == interrupt.value
@@ -38,6 +49,21 @@ def next_input(graph: Any, config: RunnableConfig, row: RunRow, context: Context
         halted = {"halt": "cancelled", "error": "a person cancelled the run", "pending": [], "finished": []}
         graph.update_state(config, halted, as_node="verdict")
     return None
+
+
+def _require_this_version(desk: Desk) -> None:
+    """Raise PostgradError for a run that another version has written, as far as this one reads it in another way.
+
+    A job that is on its way under another digest than its spec has here would be done a second time.
+    """
+    from shared_memory.records import Experiment, JobSpec
+
+    desk.journal.recipes()
+    desk.journal.all(Experiment)
+    pinned = desk.journal.notes("pinned")
+    for action in desk.ledger.open_actions():
+        if action.key in pinned and JobSpec.model_validate(pinned[action.key]["spec"]).digest != action.spec_digest:
+            raise desk.journal.of_another_version("JobSpec")
 
 
 def answer_to(interrupt: Interrupt, answer: dict[str, Any]) -> Any:

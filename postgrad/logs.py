@@ -7,7 +7,8 @@ import sys
 import time
 from typing import Any
 
-from agents.jobs.local import LocalRunner
+from agents.jobs.base import JobRunner
+from agents.jobs.in_process import InProcessRunner
 from postgrad.attach import jobs_of
 from shared_memory.errors import BadInput
 from shared_memory.redaction import redact
@@ -23,21 +24,23 @@ def show(settings: Settings, run_id: str, wanted: str, follow: bool, as_json: bo
     Raises BadInput where the run has no such job.
     """
     job = _chosen(settings, run_id, wanted)
-    runner = LocalRunner(settings.slots_dir, settings.run_paths(run_id).jobs)
+    runner = _runner(settings, run_id, job["key"])
     if as_json:
         text = redact(_all(runner, job["key"]))
         facts = {"job": job["key"], "experiment": job["experiment"], "purpose": job["purpose"], "log": text}
         print(json.dumps({"run_id": run_id, **facts}, ensure_ascii=False, indent=2))
         return
-    offset = 0
+    offset, all_there = 0, not follow
     while True:
         text, following = runner.logs(job["key"], offset)
         sys.stdout.write(redact(text))
         sys.stdout.flush()
         if following == offset:
-            if not follow or runner.status(job["key"]).state.terminal:
+            if all_there:
                 return
-            time.sleep(POLL_SECONDS)
+            all_there = _has_ended(settings, run_id, runner, job["key"])
+            if not all_there:
+                time.sleep(POLL_SECONDS)
         offset = following
 
 
@@ -52,7 +55,23 @@ def _chosen(settings: Settings, run_id: str, wanted: str) -> dict[str, Any]:
     raise BadInput(f"run {run_id} has no job `{wanted}`; its jobs belong to {known}")
 
 
-def _all(runner: LocalRunner, key: str) -> str:
+def _runner(settings: Settings, run_id: str, key: str) -> JobRunner:
+    """The backend that has the job."""
+    from graph.context import Context, Desk
+
+    desk = Desk(run_id, Context(home=str(settings.home)))
+    return desk.runner(desk.journal.notes("pinned")[key]["spec"]["runner"])
+
+
+def _has_ended(settings: Settings, run_id: str, runner: JobRunner, key: str) -> bool:
+    """Whether nothing will be printed any more. A job that a process of ours does itself is done where it is looked
+    at, so only what the run's worker has booked is known of it here."""
+    if isinstance(runner, InProcessRunner):
+        return any(job["key"] == key and job["job"] is not None for job in jobs_of(settings, run_id))
+    return runner.status(key).state.terminal
+
+
+def _all(runner: JobRunner, key: str) -> str:
     pieces: list[str] = []
     offset = 0
     while True:

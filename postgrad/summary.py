@@ -21,9 +21,9 @@ def summarise(settings: Settings, db: Database, run_id: str) -> dict[str, Any]:
 
     `{run_id, status, outcome, error, goal, baseline {benchmark: {score, stderr, n, part, unit, higher_is_better}},
     champion {experiment, score {benchmark: …}, improvement {benchmark: {delta, ci_low, ci_high, p_value, n, unit,
-    higher_is_better, win}}, model} or {}, experiments [{id, branch, parent, change, recipe, status, verdict, score}],
-    spent {usd, llm_tokens, hours, jobs, by_role {role: usd}, roles {role: {usd, hours, jobs, llm_tokens}}}, integrity,
-    report}`, and of a run that does another's champion again `reproduction {of, verdict, reason}`
+    higher_is_better, win}}, model} or {}, experiments [{id, branch, parent, change, recipe, status, verdict, error,
+    score}], spent {usd, llm_tokens, hours, jobs, by_role {role: usd}, roles {role: {usd, hours, jobs, llm_tokens}}},
+    integrity, report}`, and of a run that does another's champion again `reproduction {of, verdict, reason}`
 
     `goal` is what the person wrote. Baseline and champion are scored on the same `part`: the report items where both
     were, else the selection items; the experiments on the primary benchmark's selection items (null without a score).
@@ -57,6 +57,7 @@ def summary_of(evidence: Evidence) -> dict[str, Any]:
                 "recipe": experiment.recipe.plain(),
                 "status": experiment.status,
                 "verdict": experiment.verdict.value if experiment.verdict else None,
+                "error": experiment.error,
                 "score": _score(result) if (result := evidence.selection_result(experiment.id)) else None,
             }
             for experiment in evidence.experiments.values()

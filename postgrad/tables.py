@@ -36,10 +36,15 @@ def show_summary(summary: Mapping[str, Any], terminal: Terminal | None = None) -
     terminal.print()
     spent = summary["spent"]
     facts = [("run", f"{summary['run_id']} · {summary['status'].replace('_', ' ')}")]
-    if told := summary.get("reproduction"):
-        facts.append(("does again", f"{told['of']} · {told['verdict'] or 'no verdict yet'} {told['reason']}".strip()))
+    if again := summary.get("reproduction"):
+        facts.append(
+            ("does again", f"{again['of']} · {again['verdict'] or 'no verdict yet'} {again['reason']}".strip())
+        )
     if summary["error"]:
         facts.append(("because", summary["error"]))
+    told = summary["error"]
+    ends = [(entry["id"], entry.get("error")) for entry in summary["experiments"]]
+    facts += [(f"{name} ended", one_line(error)) for name, error in ends if error and error not in told]
     cost, time_taken = dollars(spent["usd"]), duration(3600 * spent["hours"])
     facts.append(("spent", f"{cost} · {time_taken} · {spent['llm_tokens']:,} LLM tokens"))
     facts += [("", _role_words(role, share)) for role, share in spent["roles"].items()]

@@ -5,6 +5,7 @@ PostgradError                 exit 1
 ├── BudgetSpent               exit 4   a cap of the goal would be exceeded
 ├── ContextExhausted          exit 7   a language model cannot read as much as it has to be shown
 ├── Unavailable               exit 1   something this run stands on is missing (an extra, a model server)
+│   └── Uncertain             exit 1   a backend may have taken a job, or may not: its answer got lost
 └── Conflict                  exit 1   another process holds what was asked for, or an answer is stale
 """
 
@@ -37,6 +38,10 @@ class ContextExhausted(PostgradError):
 
 class Unavailable(PostgradError):
     """Something this run stands on is missing: an optional extra, a program, a service."""
+
+
+class Uncertain(Unavailable):
+    """A backend may have taken a job, or may not: its answer to the submission got lost."""
 
 
 class Conflict(PostgradError):

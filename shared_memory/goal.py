@@ -27,8 +27,8 @@ class BenchmarkGoal(Record):
     chosen and rejected."""
     metric: Literal["auto", "choice", "exact", "loss", "preference"] = "auto"
     """How an answer is scored; `auto` goes by the file's columns. `choice`: the right letter. `exact`: the reference
-    answer, case and blanks aside. `loss`: nats a token of the reference. `preference`: the chosen text is likelier than
-    the rejected one."""
+    answer, as the reply marks it or else all of the reply, case and blanks aside. `loss`: nats a token of the
+    reference. `preference`: the chosen text is likelier than the rejected one."""
     primary: bool = False
     """It steers the search; the first one does where none is marked."""
     target: float | None = Field(default=None, ge=0, le=1)
@@ -124,7 +124,15 @@ class RunOptions(Record):
     """`[run]`: how the work is done."""
 
     on: Literal["local", "hf", "slurm"] = "local"
-    """Where jobs run."""
+    """Where jobs run: this machine, Hugging Face Jobs, or the Slurm cluster that this machine submits to."""
+    flavor: str = ""
+    """Hardware of the jobs, as it is called there (`a10g-large`, a partition); empty takes the cheapest that fits."""
+    namespace: str = ""
+    """Organisation whose HF jobs these are; empty is the token's own user."""
+    image: str = ""
+    """Container image that jobs on HF Jobs and Slurm run in, in place of the usual one."""
+    script: str = ""
+    """A training script of one's own, in place of ours: it takes the same config.json and ends with the same line."""
     approve: Literal["ask", "paid", "auto"] = "ask"
     """Which jobs a person is asked about: all, those that cost money or leave this machine, or none."""
     parallel: int = Field(default=1, ge=1, le=64)
@@ -146,8 +154,10 @@ class Goal(Record):
     """A folder, or a Hub id."""
     revision: str = ""
     """Commit or tag on the Hub; empty takes the newest."""
-    method: Literal["auto", "sft", "dpo", "grpo", "kto"] = "auto"
+    method: Literal["auto", "sft", "dpo", "kto", "reward", "grpo", "rloo", "distill"] = "auto"
     """How to train; `auto` goes by what the rows are made for."""
+    distill_from: str = ""
+    """The model that `distill` learns from: a folder or a Hub id, with the same vocabulary as the base model."""
     data: DataGoal = Field(default_factory=DataGoal)
     benchmark: tuple[BenchmarkGoal, ...] = ()
     """What to measure on; without any, rows are held out of the training data."""
@@ -176,6 +186,14 @@ class Goal(Record):
                 "`api_base` is the http address of a model server, without a password; keys stay in the environment"
             )
         return brain
+
+    @model_validator(mode="after")
+    def _distillation_has_a_teacher(self) -> Self:
+        if (self.method == "distill") != bool(self.distill_from):
+            raise ValueError(
+                "`distill_from` names the model that method = 'distill' learns from; give both, or neither"
+            )
+        return self
 
     @model_validator(mode="after")
     def _benchmarks_are_told_apart(self) -> Self:
@@ -271,13 +289,20 @@ def _with_absolute_paths(goal: Goal, folder: Path) -> Goal:
     model = goal.base_model
     if model.startswith(("~", "/", "./", "../")) or (model and (folder / model).is_dir()):
         model = file(model)
-    published = goal.output.data_to
-    if published.startswith(("~", "/", "./", "../")):
-        published = file(published)
+    teacher = goal.distill_from
+    if teacher.startswith(("~", "/", "./", "../")) or (teacher and (folder / teacher).is_dir()):
+        teacher = file(teacher)
+    published = {
+        key: file(value)
+        for key, value in (("data_to", goal.output.data_to), ("push_to", goal.output.push_to))
+        if value.startswith(("~", "/", "./", "../"))
+    }
     return goal.model_copy(
         update={
             "text": redact(goal.text),
             "base_model": model,
+            "distill_from": teacher,
+            "run": goal.run.model_copy(update={"script": file(goal.run.script)}),
             "data": goal.data.model_copy(
                 update={
                     "train": tuple(absolute(value) for value in goal.data.train),
@@ -285,6 +310,6 @@ def _with_absolute_paths(goal: Goal, folder: Path) -> Goal:
                 }
             ),
             "benchmark": tuple(entry.model_copy(update={"path": file(entry.path)}) for entry in goal.benchmark),
-            "output": goal.output.model_copy(update={"data_to": published}),
+            "output": goal.output.model_copy(update=published),
         }
     )

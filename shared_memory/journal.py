@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from shared_memory.database import Database
 from shared_memory.errors import PostgradError
+from shared_memory.recipes import RECIPES, Recipe, recipe_of
 from shared_memory.records import (
     ComparisonResult,
     DatasetRecord,
@@ -22,13 +23,12 @@ from shared_memory.records import (
     Experiment,
     Finding,
     Job,
-    Recipe,
     Record,
 )
 
 _FILED_BY: dict[type[Record], tuple[str, str]] = {
     Finding: ("finding", "id"),
-    Recipe: ("recipe", "id"),
+    **dict.fromkeys(RECIPES.values(), ("recipe", "id")),
     DatasetRecord: ("dataset", "id"),
     Experiment: ("experiment", "id"),
     EvalResult: ("result", "id"),
@@ -63,6 +63,10 @@ class Journal:
         """The latest version, or None."""
         versions = self._versions(_FILED_BY[record_class][0], id)
         return self._parsed(record_class, versions[-1]) if versions else None
+
+    def recipes(self) -> dict[str, Recipe]:
+        """The same for recipes, which have a class for every method."""
+        return {id: self._recipe(body) for id, body in self._latest("recipe")}
 
     def history(self, record_class: type[R], id: str) -> tuple[R, ...]:
         """Every version, oldest first."""
@@ -105,7 +109,17 @@ class Journal:
         try:
             return record_class.model_validate_json(body)
         except ValidationError as error:
-            raise PostgradError(
-                f"run `{self._run_id}` was written by another version of postgrad ({record_class.__name__} differs);"
-                " open it with that version"
-            ) from error
+            raise self.of_another_version(record_class.__name__) from error
+
+    def _recipe(self, body: str) -> Recipe:
+        try:
+            return recipe_of(json.loads(body))
+        except ValidationError as error:
+            raise self.of_another_version("Recipe") from error
+
+    def of_another_version(self, what: str) -> PostgradError:
+        """What to raise where this version would read `what` of the run in another way than it was written."""
+        return PostgradError(
+            f"run `{self._run_id}` was written by another version of postgrad ({what} differs);"
+            " open it with that version"
+        )

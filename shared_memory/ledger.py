@@ -2,7 +2,7 @@
 
 An action goes `intended → submitted → terminal`. The intention is on disk before the backend hears of the job, so
 after a crash there is a key to look for. `unknown` is an action whose submission may or may not have happened: it is
-not terminal, and therefore keeps the next attempt from starting.
+not terminal: its hold stays, and the next attempt starts only where a submitter says that it may stand beside it.
 """
 
 from __future__ import annotations
@@ -81,10 +81,11 @@ class Ledger:
         rows = self._db.execute("SELECT body FROM decisions WHERE run_id = ? ORDER BY seq", (self._run_id,))
         return tuple(Decision.model_validate_json(row["body"]) for row in rows)
 
-    def intend(self, spec: JobSpec, attempt: int) -> Action:
+    def intend(self, spec: JobSpec, attempt: int, *, beside_unknown: bool = False) -> Action:
         """Write down that this attempt is about to be submitted; again, it returns the action as it stands.
 
-        Raises Conflict unless exactly this spec is approved and its earlier attempts are all terminal.
+        Raises Conflict unless exactly this spec is approved and its earlier attempts are all terminal;
+        `beside_unknown` lets one stand that is unknown, and both are booked.
         """
         key = submission_key(self._run_id, spec, attempt)
         with self._db.transaction():
@@ -94,7 +95,8 @@ class Ledger:
             if decision is None or not decision.approved:
                 fault = "was refused" if decision else "is not approved"
                 raise Conflict(f"`{spec.title}` {fault}; `postgrad approve {self._run_id}` decides")
-            if before := next((a for a in self._attempts(spec) if a.state is not ActionState.TERMINAL), None):
+            ended = (ActionState.TERMINAL, ActionState.UNKNOWN) if beside_unknown else (ActionState.TERMINAL,)
+            if before := next((a for a in self._attempts(spec) if a.state not in ended), None):
                 raise Conflict(
                     f"attempt {before.attempt} at `{spec.title}` is still {before.state};"
                     f" `postgrad show {self._run_id}` tells how it stands"

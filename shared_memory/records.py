@@ -7,31 +7,53 @@ seconds unless the name says hours, scores are fractions of 1.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shared_memory.jobs import (
+    FREE_OF_SCOPE as FREE_OF_SCOPE,
+)
+from shared_memory.jobs import (
+    MICRO_USD as MICRO_USD,
+)
+from shared_memory.jobs import (
+    REJECTED as REJECTED,
+)
+from shared_memory.jobs import (
+    Decision as Decision,
+)
+from shared_memory.jobs import (
+    Diagnosis as Diagnosis,
+)
+from shared_memory.jobs import (
+    Envelope as Envelope,
+)
+from shared_memory.jobs import (
+    Estimate as Estimate,
+)
+from shared_memory.jobs import (
+    Job as Job,
+)
+from shared_memory.jobs import (
+    JobSpec as JobSpec,
+)
+from shared_memory.jobs import (
+    JobState as JobState,
+)
+from shared_memory.jobs import (
+    Purpose as Purpose,
+)
+from shared_memory.jobs import (
+    submission_key as submission_key,
+)
 from shared_memory.metric import Metric
-
-MICRO_USD = 1_000_000
-"""Micro-dollars in a dollar."""
-
-
-def canonical_digest(value: Any) -> str:
-    """sha256 (hex) of the canonical JSON of `value`: sorted keys, no white space, UTF-8."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    def plain(self) -> dict[str, Any]:
-        """The record as JSON-able plain data, which is what state and database hold."""
-        return self.model_dump(mode="json")
+from shared_memory.recipes import Lora as Lora
+from shared_memory.recipes import Recipe as Recipe
+from shared_memory.recipes import recipe_of as recipe_of
+from shared_memory.record import Record as Record
+from shared_memory.record import canonical_digest as canonical_digest
 
 
 class Finding(Record):
@@ -42,44 +64,6 @@ class Finding(Record):
     source: str
     """A citation a person can follow: arXiv id with section, URL, or file of the repository."""
     confidence: Literal["low", "medium", "high"] = "medium"
-
-
-class Lora(Record):
-    """A low-rank adapter [arXiv 2106.09685]."""
-
-    r: int = Field(default=16, ge=1)
-    alpha: int = Field(default=32, ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: str = "all-linear"
-
-
-class Recipe(Record):
-    """How to train: the method and every number that a result depends on."""
-
-    id: str
-    method: Literal["sft", "dpo"] = "sft"
-    beta: float = Field(default=0.1, gt=0)
-    """DPO: how strongly the model is held to its start [arXiv 2305.18290]; SFT has no use for it."""
-    lora: Lora | None = Field(default_factory=Lora)
-    """None trains all weights."""
-    learning_rate: float = Field(default=2e-4, gt=0)
-    epochs: int = Field(default=1, ge=1)
-    """Passes over the training data in all, those of the experiment it continues included."""
-    batch: int = Field(default=16, ge=1)
-    """Effective batch: rows behind one optimizer step."""
-    micro_batch: int = Field(default=8, ge=1)
-    """Rows on the device at once; divides `batch`."""
-    max_length: int = Field(default=1024, ge=8)
-    """Tokens; the end of a longer row is cut off."""
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
-    packing: bool = False
-    train_rows: int = Field(default=400, ge=1)
-    """Rows to synthesise when the goal brings no data."""
-    reason: str = ""
-    source: str = ""
-    findings: tuple[str, ...] = ()
-    """Ids of the findings it rests on."""
 
 
 class Step(Record):
@@ -147,6 +131,8 @@ class DatasetRecord(Record):
     """sha256 of the file at `path`."""
     method: Literal["sft", "dpo", "grpo", "kto", "reward"] = "sft"
     """What its rows are laid out for."""
+    answers: Literal["", "letter", "mathematics", "text"] = ""
+    """How the answers of grpo's rows are compared: as letters of choices, by value as mathematics, or word for word."""
     rows: int
     steps: tuple[Step, ...] = ()
     licence: str = ""
@@ -157,151 +143,6 @@ class DatasetRecord(Record):
     """What was searched for benchmark items, how, and what was found; None in records older than this."""
     findings: tuple[str, ...] = ()
     """What the audit had to say, one line each."""
-
-
-class Purpose(StrEnum):
-    """What a job is for."""
-
-    GENERATION = "generation"
-    TRAINING = "training"
-    EVALUATION = "evaluation"
-    MERGE = "merge"
-    PUBLICATION = "publication"
-
-
-class Estimate(Record):
-    """What a job is expected to take, and the worst it may cost."""
-
-    hours: float
-    usd_micro: int = Field(ge=0)
-    """Worst case: the price of the whole time-out."""
-    memory_gib: float
-    basis: str
-    """Where the numbers come from, in words a person can judge."""
-
-
-FREE_OF_SCOPE = ("micro_batch", "activation_checkpointing", "resume_from")
-"""Keys of a job's config that change how much it takes, and not what it computes."""
-
-
-class JobSpec(Record):
-    """A job, completely: two specs with one digest do the same thing."""
-
-    purpose: Purpose
-    experiment: str
-    """The experiment it belongs to; `baseline` and `data` for the runs before the first one."""
-    title: str
-    """One line for the person at the gate."""
-    script: str
-    """Name of the file among `files` that is run."""
-    files: dict[str, str]
-    """Name in the job folder → sha256 of its content, which the run's file store holds."""
-    config: dict[str, Any]
-    """Becomes config.json in the job folder."""
-    benchmark: str = ""
-    """Of an evaluation: the benchmark that it scores."""
-    runner: Literal["local", "teacher", "publisher"] = "local"
-    """Where it runs; `teacher` is a language model that writes rows and answers this process, which is the `publisher`
-    of data sets itself."""
-    flavor: str = "cpu"
-    timeout_seconds: int = Field(gt=0)
-    estimate: Estimate
-    secrets: tuple[str, ...] = ()
-    """Names of environment variables that the job may read; never their values."""
-    sandbox: Literal["", "auto", "none"] = ""
-    """How code is kept apart that is not our own: `auto` in a sandbox, and refused where there is none; `none` not at
-    all, because the goal says so. Empty for our own scripts."""
-
-    @property
-    def digest(self) -> str:
-        """sha256 over everything that decides what the job does and may cost: all but its title and its predictions."""
-        return canonical_digest(
-            self.model_dump(mode="json", exclude={"title": True, "estimate": {"hours", "memory_gib", "basis"}})
-        )
-
-    @property
-    def scope(self) -> str:
-        """sha256 over what a recovery must leave alone: all of the digest but FREE_OF_SCOPE, hardware, time and cost.
-
-        Two specs of one scope compute the same mathematics; `batch`, the rows behind a weight update, is part of it.
-        """
-        plain = self.model_dump(mode="json", exclude={"title", "estimate", "flavor", "timeout_seconds"})
-        plain["config"] = {key: value for key, value in self.config.items() if key not in FREE_OF_SCOPE}
-        return canonical_digest(plain)
-
-
-def submission_key(run_id: str, spec: JobSpec, attempt: int) -> str:
-    """The label of one attempt at one job (32 hex digits): the same key is never submitted twice."""
-    parts = (run_id, spec.experiment, spec.purpose.value, attempt, spec.digest)
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-class JobState(StrEnum):
-    """What a runner knows of a job."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    UNKNOWN = "unknown"
-    """Submitted perhaps: the answer got lost, and the backend does not list it."""
-
-    @property
-    def terminal(self) -> bool:
-        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
-
-
-REJECTED = "rejected: "
-"""How the `error` of a job begins that a person refused; the reason follows."""
-
-
-class Job(Record):
-    """One attempt at a JobSpec."""
-
-    key: str
-    spec_digest: str
-    purpose: Purpose
-    experiment: str
-    attempt: int = 1
-    runner: str = "local"
-    backend_id: str = ""
-    folder: str = ""
-    state: JobState = JobState.QUEUED
-    exit_code: int | None = None
-    seconds: float = 0.0
-    """Running time by the backend's own record."""
-    usd_micro: int = 0
-    error: str = ""
-    """One line: why it did not succeed."""
-    result: dict[str, Any] = Field(default_factory=dict)
-    """The `result` of the job's last line."""
-
-
-class Envelope(Record):
-    """How far a consent reaches without asking again: every attempt of one scope, together within these bounds."""
-
-    scope: str = ""
-    """`JobSpec.scope` of what was approved; empty reaches no further than the approved spec itself."""
-    max_usd_micro: int = 0
-    """For all attempts together, as the one that was approved."""
-    max_hours: float = 0.0
-    attempts: int = 1
-
-
-class Decision(Record):
-    """A consent, or its refusal, bound to one spec."""
-
-    spec_digest: str
-    approved: bool
-    by: str
-    """`person`, or `policy` where the goal's approval mode decided."""
-    reason: str = ""
-    envelope: Envelope = Field(default_factory=Envelope)
-    parent: str = ""
-    """Digest of the spec that the person saw, where this one was derived from it."""
-    at: float = 0.0
-    """Seconds since the epoch."""
 
 
 class Part(StrEnum):
@@ -399,14 +240,6 @@ class Branch(StrEnum):
     """The incumbent with one change."""
     ABLATE = "ablate"
     """The incumbent without one of its changes: what was that one worth?"""
-
-
-class Diagnosis(Record):
-    """Why a training job failed, as far as its last words tell."""
-
-    kind: Literal["out_of_memory", "diverged", "timed_out", "unknown"]
-    evidence: str
-    """The line of the log that says so."""
 
 
 class Experiment(Record):

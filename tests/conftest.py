@@ -34,6 +34,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A `$POSTGRAD_HOME` of this test's own: no test touches the person's."""
     folder = tmp_path / "home"
     monkeypatch.setenv("POSTGRAD_HOME", str(folder))
+    # Twenty seconds for every training job; tests that are about smoke runs set it back.
+    monkeypatch.setenv("POSTGRAD_SMOKE_RUN", "never")
     return folder
 
 

@@ -14,7 +14,8 @@ from agents.data_engineer.proposal import (
     Verification,
 )
 from shared_memory.errors import BadInput
-from shared_memory.records import Recipe, Record
+from shared_memory.recipes import Recipe, layout_of, recipe_of
+from shared_memory.records import Record
 
 HEAD_ROOM = 1.2
 """Rows written for each row wanted: checks, de-duplication and decontamination take some away."""
@@ -107,7 +108,7 @@ def propose_data(brief: Brief) -> DataProposal:
     if brief.generated:
         return DataProposal(
             sources=data.train + brief.generated,
-            method=best.method,
+            method=layout_of(best.method),
             near_duplicate_threshold=_threshold(brief),
             rows=None if data.train else best.train_rows,
             place_choice=place,
@@ -123,7 +124,7 @@ def propose_data(brief: Brief) -> DataProposal:
                 verify=_verification(brief),
             ),
             near_duplicate_threshold=_threshold(brief),
-            method=best.method,
+            method=layout_of(best.method),
             rows=None if data.train else best.train_rows,
             why=f"{'; '.join(decision.reasons)}; {HEAD_ROOM - 1:.0%} more than are missing, for what checks remove",
         )
@@ -136,7 +137,7 @@ def propose_data(brief: Brief) -> DataProposal:
         why.append("rows that were written are not used")
     return DataProposal(
         sources=data.train,
-        method=best.method,
+        method=layout_of(best.method),
         near_duplicate_threshold=NEAR_DUPLICATES,
         place_choice=place,
         why="; ".join(why),
@@ -171,4 +172,7 @@ def _threshold(brief: Brief) -> float:
 
 
 def _best(brief: Brief) -> Recipe:
-    return next(iter(brief.recipes.values()), Recipe.model_validate({"id": "default", "method": brief.method}))
+    if brief.recipes:
+        return next(iter(brief.recipes.values()))
+    teacher = {"teacher": brief.goal.distill_from} if brief.method == "distill" else {}
+    return recipe_of({"id": "default", "method": brief.method, **teacher})

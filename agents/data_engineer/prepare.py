@@ -21,7 +21,7 @@ from agents.data_engineer.filters import (
     keep_at_most,
 )
 from agents.data_engineer.formats.layouts import as_trained, line
-from agents.data_engineer.formats.methods import Method, Trainable
+from agents.data_engineer.formats.methods import Method, Trainable, answers_of
 from agents.data_engineer.formats.rendering import render as render
 from agents.data_engineer.formats.tables import TOLERATED, Row, Table, read_rows, read_tables
 from agents.data_engineer.held_out import HeldOut, drop_held_out, require_unchanged
@@ -148,6 +148,7 @@ def prepare(
         path=str(path),
         digest=digest,
         method=proposal.method,
+        answers=answers_of(kept) if proposal.method == "grpo" else "",
         rows=len(kept),
         steps=tuple(steps),
         licence=", ".join(dict.fromkeys(table.source.licence for table in tables if table.source.licence)),

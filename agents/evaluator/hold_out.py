@@ -28,20 +28,31 @@ SHORT_ANSWER = 20
 BYTES_A_TOKEN = 3.5
 """Of UTF-8 text: an estimate, on the long side of what tokenizers of today make of English."""
 EXACT_TOKENS = 32
+REASONED_TOKENS = 256
+"""What a model may write on its way to an answer that alone is compared."""
+IMITATING = ("sft", "distill")
+"""Methods that of a pair learn the chosen reply alone."""
+ANSWERING = ("grpo", "rloo")
+"""Methods that learn from the answer, however the model comes to it."""
 
 
-def choose(clusters: Sequence[int], proposal: HoldOutProposal, *, seed: int) -> dict[int, Part]:
+def choose(
+    clusters: Sequence[int], proposal: HoldOutProposal, *, seed: int, measures: Sequence[bool] = ()
+) -> dict[int, Part]:
     """The rows to hold out: position → part, a cluster of near-duplicates always together.
 
-    `clusters[i]` names the cluster of row i. About half of the rows select, half report. Raises BadInput where too few
-    rows are there, or too few different ones.
+    `clusters[i]` names the cluster of row i; `measures[i]` says whether that row can be measured on, which all can
+    where nothing is given: one that cannot goes where its cluster goes, and does not count. About half of those that
+    count select, half report. Raises BadInput where too few of them are there, or too few different ones.
     """
-    if len(clusters) < FEWEST_ROWS:
-        raise BadInput(
-            f"{len(clusters)} rows are too few to hold some out ({FEWEST_ROWS} are needed); "
-            "give a [[benchmark]], or more rows"
-        )
-    room = _size(len(clusters), proposal)
+    counts = list(measures) or [True] * len(clusters)
+    if sum(counts) < FEWEST_ROWS:
+        raise BadInput(too_few(sum(counts)))
+
+    def size(rows: Sequence[int]) -> int:
+        return sum(counts[row] for row in rows)
+
+    room = _size(sum(counts), proposal)
     members: dict[int, list[int]] = defaultdict(list)
     for position, cluster in enumerate(clusters):
         members[cluster].append(position)
@@ -49,12 +60,18 @@ def choose(clusters: Sequence[int], proposal: HoldOutProposal, *, seed: int) -> 
     Random(seed).shuffle(groups)
     parts: dict[Part, list[int]] = {part: [] for part in Part}
     for group in groups:
-        smaller = min(parts.values(), key=len)
-        fits = len(smaller) + len(group) <= room // 2 or len(smaller) < SMALLEST_PART
-        if fits and len(group) <= room // LARGEST_CLUSTER:
+        smaller = min(parts.values(), key=size)
+        fits = size(smaller) + size(group) <= room // 2 or size(smaller) < SMALLEST_PART
+        if fits and 0 < size(group) <= room // LARGEST_CLUSTER:
             smaller += group
-    _require_enough(parts, f"{len(clusters)} rows are so much alike that they")
+    measured = {part: [row for row in rows if counts[row]] for part, rows in parts.items()}
+    _require_enough(measured, f"{sum(counts)} rows are so much alike that they")
     return dict(sorted((position, part) for part, positions in parts.items() for position in positions))
+
+
+def too_few(rows: int) -> str:
+    """What to say of so few rows."""
+    return f"{rows} rows are too few to hold some out ({FEWEST_ROWS} are needed); give a [[benchmark]], or more rows"
 
 
 def _size(rows: int, proposal: HoldOutProposal) -> int:
@@ -73,21 +90,34 @@ def _require_enough(parts: Mapping[Part, Sequence[object]], what: str) -> None:
 
 
 def write(
-    rows: Sequence[Mapping[str, Any]], chosen: Mapping[int, Part], folder: Path, *, context: int | None = None
+    rows: Sequence[Mapping[str, Any]],
+    chosen: Mapping[int, Part],
+    folder: Path,
+    *,
+    context: int | None = None,
+    method: str = "",
 ) -> tuple[BenchmarkGoal, ...]:
     """The benchmarks that the chosen rows make, as files in `folder`; the same rows give the same bytes.
 
     A row has `id`, `prompt` and `completion` (chat messages), and `rejected`, which is empty but in a preference pair;
     `tools` and each message's `tool_calls` are JSON texts; or else it is a `passage`. What has no text to ask or to
     answer, or an answer whose `label` says that it is not wanted, is left out. `context`: tokens that the base model
-    reads, if that is known. Raises BadInput where too few rows are usable, or passages are mixed with conversations,
-    Unavailable where `folder` cannot be written.
+    reads, if that is known.
+
+    `method`: what the model will be trained by, and is therefore measured for: replies that it imitates by their loss,
+    pairs by preference, and answers that it is to find (each the whole completion) by whether it does. Without it, the
+    rows say which. Raises BadInput where too few rows are usable, or passages are mixed with conversations, Unavailable
+    where `folder` cannot be written.
     """
     items = [item for item in _items(rows, chosen) if _usable(item)]
     _require_enough(_by_part(items), f"{len(items)} of {len(chosen)} held-out rows that have a prompt and an answer")
     if len({bool(item.text) for item in items}) > 1:
         raise BadInput("the data mix texts and conversations, which no model is trained on together; name one kind")
-    if all(item.rejected for item in items):
+    if method in ANSWERING:
+        asked = [item for item in items if item.can_be_matched and _is_read_whole(item, context)]
+        _require_enough(_by_part(asked), f"{len(asked)} of {len(items)} held-out rows with an answer to compare")
+        return (_benchmark(folder / "holdout.jsonl", asked, metric="exact", primary=True, max_tokens=REASONED_TOKENS),)
+    if method not in IMITATING and all(item.rejected for item in items):
         return (_benchmark(folder / "holdout.jsonl", items, metric="preference", primary=True),)
     texts = [item.model_copy(update={"rejected": ()}) for item in items]
     short = [item for item in texts if _has_short_answer(item) and _is_read_whole(item, context)]

@@ -12,6 +12,9 @@ from shared_memory.records import JobSpec, JobState, Record
 
 LAST_WORDS_LENGTH = 300
 """Characters that the cause of a failure may take."""
+_OF_TORCHRUN = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError"
+_RANK_KILLED = re.compile(r"^  traceback : Signal (\d+) \(", re.MULTILINE)
+"""In torchrun's summary of a process of its own that a signal ended."""
 
 
 class JobStatus(Record):
@@ -23,6 +26,7 @@ class JobStatus(Record):
     seconds: float = 0.0
     """Running time so far, waiting for a device not included."""
     usd_micro: int = 0
+    """Cost so far by the backend's own record, in micro-dollars; 0 where nothing is paid for."""
     error: str = ""
     """One line: why it did not succeed."""
 
@@ -37,7 +41,8 @@ class JobRunner(Protocol):
     def submit(self, spec: JobSpec, key: str, folder: Path) -> str:
         """Start the job in `folder` (already filled) and return its backend id.
 
-        A second submission of the same key returns the same id and never runs the job twice.
+        A second submission of the same key returns the same id and never runs the job twice. Raises Uncertain where
+        the backend may have the job although its answer got lost; `find` tells within `listing_grace`.
         """
         ...
 
@@ -58,6 +63,21 @@ class JobRunner(Protocol):
 
     def cancel(self, backend_id: str) -> None:
         """Ask for the job's end; returns at once, the status tells when it has ended. Harmless on a finished job."""
+        ...
+
+    def fetch(self, backend_id: str, folder: Path) -> None:
+        """Bring what the job left in its `out/` into that of `folder`, its folder here; safe to repeat.
+
+        Does nothing where the job wrote there itself. Raises Unavailable where it left nothing, or it cannot be had.
+        """
+        ...
+
+    def metrics(self, backend_id: str) -> dict[str, float]:
+        """What the job uses at this moment, as far as the backend measures it.
+
+        Some of `gpu_percent` (the mean of its GPUs), `gpu_memory_gib` (their sum), `cpu_percent` (100 is one core) and
+        `memory_gib`; empty for a job that does not run.
+        """
         ...
 
 
@@ -98,9 +118,12 @@ def last_words(log_text: str, exit_code: int | None = None) -> str:
     else the last line that is not empty. Empty if nothing is known.
     """
     lines = [_visible(line) for line in log_text.split("\n")]
+    words = _stated_cause(lines)
+    ranks_killed = _RANK_KILLED.findall(log_text)
+    if ranks_killed and not words:
+        exit_code = -int(ranks_killed[-1])  # the root cause comes last in torchrun's summary
     if exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return "killed by the system, probably out of memory; use a smaller micro-batch or more memory"
-    words = _stated_cause(lines)
     if not words and exit_code is not None and exit_code < 0:
         words = f"killed by {_signal_name(-exit_code)}"
     if not words:
@@ -126,7 +149,9 @@ def _stated_cause(lines: list[str]) -> str:
         elif line.startswith("error: "):
             cause, in_traceback = line.removeprefix("error: ").strip(), False
         elif in_traceback and line.strip() and not line.startswith(" "):
-            cause, in_traceback = line.strip(), False
+            in_traceback = False
+            if not line.startswith(_OF_TORCHRUN):  # it repeats that one of its processes failed, not why
+                cause = line.strip()
     return cause
 
 

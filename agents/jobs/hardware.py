@@ -44,6 +44,8 @@ class LocalHardware(Record):
     cpu_cores: int
     ram_gib: float
     gpus: tuple[Gpu, ...] = ()
+    cpu_bf16: bool = False
+    """Whether the processor has instructions for bfloat16."""
 
     @property
     def flavor(self) -> str:
@@ -72,7 +74,14 @@ def local_hardware() -> LocalHardware:
         cpu_cores=cpu_limit(len(_usable_cpus()), membership),
         ram_gib=round(memory_limit(memory, membership) / GIB, 2),
         gpus=tuple(visible(nvidia_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))),
+        cpu_bf16=calculates_in_bf16(_read(Path("/proc/cpuinfo"))),
     )
+
+
+def calculates_in_bf16(cpuinfo: str) -> bool:
+    """Whether the first processor of /proc/cpuinfo has instructions for bfloat16, as torch asks for them."""
+    flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
+    return not {"avx512_bf16", "amx_tile"}.isdisjoint(flags.split())
 
 
 def memory_limit(installed: int, membership: str, mounts: Path = Path("/sys/fs/cgroup")) -> int:

@@ -85,6 +85,12 @@ class InProcessRunner(ABC, Generic[S]):
         if folder.is_dir():
             (folder / CANCEL).touch()
 
+    def fetch(self, backend_id: str, folder: Path) -> None:
+        """Nothing: the work is done in the job's folder."""
+
+    def metrics(self, backend_id: str) -> dict[str, float]:
+        return {}
+
     def tell(self, folder: Path, line: dict[str, Any] | str) -> None:
         """Add an event, or a line of text, to the job's log."""
         text = line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)

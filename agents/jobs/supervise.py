@@ -32,11 +32,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+if __name__ == "__main__":  # Run as a file, and with -I: the packages beside it are not on the path.
+    sys.path.append(str(Path(__file__).parents[2]))
+
+from agents import warden
+
 STATUS, LOG, CANCEL, LOCK = "status.json", "log.txt", "cancel", "supervisor.lock"
 STAMP = "POSTGRAD_JOB"
 """Variable that marks every process of a job with its key."""
 PR_SET_PDEATHSIG = 1
 """<linux/prctl.h>"""
+GIB = 2**30
+MEMORY_LOOK_SECONDS = 0.05
+"""Between two looks at the memory of a job that has a limit; a fast one gets a little further before it is ended."""
 DISK_FULL_BYTES = 2**20
 """Room under which a job's failure is laid to the disk."""
 DISK_FULL_SECONDS = 600
@@ -46,10 +54,20 @@ DISK_FULL_SECONDS = 600
 class Slot(TypedDict):
     lock: str
     """File whose flock is the device."""
-    environment: dict[str, str]
+    gpu: str
+    """Its index; empty for the CPU."""
 
 
-class Order(TypedDict):
+class Devices(TypedDict):
+    """Which of the machine's devices would do."""
+
+    slots: list[Slot]
+    """Empty where somebody else gives the devices out."""
+    devices: int
+    """How many of the slots the job takes."""
+
+
+class Order(Devices):
     """What the supervisor is told."""
 
     folder: str
@@ -60,7 +78,8 @@ class Order(TypedDict):
     """Seconds of running."""
     grace: float
     """Seconds between SIGTERM and SIGKILL."""
-    slots: list[Slot]
+    memory: int
+    """Bytes that its processes may use together; 0 for no limit."""
 
 
 @dataclass
@@ -117,6 +136,13 @@ def try_lock(path: Path) -> int | None:
     return file
 
 
+def wait_for_lock(path: Path) -> int:
+    """An open file that holds the lock of `path` until it is closed, as soon as no other process holds it."""
+    while (lock := try_lock(path)) is None:
+        time.sleep(0.01)
+    return lock
+
+
 def claim(folder: Path) -> bool:
     """Take the job for good (the lock stays held until this process ends); False where another supervisor did."""
     while try_lock(folder / LOCK) is None:
@@ -130,9 +156,12 @@ def claim(folder: Path) -> bool:
 
 
 def examine(folder: Path, key: str) -> Status | None:
-    """The true status of the job: settles, once and for all, one whose supervisor is dead. None before the claim."""
+    """The true status of the job: settles, once and for all, one whose supervisor is dead. None before the claim.
+
+    One without a lock runs on another machine, and only that one's scheduler knows whether its supervisor lives.
+    """
     status = read_status(folder)
-    if status is None or status.terminal:
+    if status is None or status.terminal or not (folder / LOCK).exists():
         return status
     lock = try_lock(folder / LOCK)
     if lock is None:
@@ -179,8 +208,8 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def run(self) -> None:
-        slot = self._wait_for_slot()
-        if slot is None:
+        taken = self._wait_for_slots()
+        if taken is None:
             self._record_end(*self._stop_request())
             return
         # Recorded first: with the job running there must be no waiting for room on the disk.
@@ -188,23 +217,35 @@ class Supervisor:
         self._record()
         began = time.monotonic()
         try:
-            process = self._start(slot["environment"])
+            process = self._start(_environment_of(taken))
         except OSError as error:
             self._record_end("failed", f"it could not be started: {error}")
             return
         stopped, reason = self._watch(process.pid, began)
         self.status.seconds = time.monotonic() - began
         self.status.exit_code = process.wait()
+        if self.status.exit_code == -signal.SIGTERM and not stopped:
+            stopped, reason = self._stop_request()  # Whoever told this process to end told the job as well.
         if self.status.exit_code and not stopped and _disk_is_full(self.folder):
             reason = "the disk is full; make room, then resume"  # The job's own words found no room in the log.
         self._record_end(stopped or ("failed" if self.status.exit_code else "succeeded"), reason)
 
-    def _wait_for_slot(self) -> Slot | None:
-        """A free device, locked until this process ends; None if the job is to end before there is one."""
+    def _wait_for_slots(self) -> list[Slot] | None:
+        """As many free devices as are asked for, locked until this process ends; None if the job is to end first.
+
+        All or none: two jobs that hold a part each would wait for one another.
+        """
         while not self._stop_request()[0]:
+            taken: list[Slot] = []
+            locks: list[int] = []
             for slot in self.order["slots"]:
-                if try_lock(Path(slot["lock"])) is not None:
-                    return slot
+                if len(taken) < self.order["devices"] and (lock := try_lock(Path(slot["lock"]))) is not None:
+                    taken.append(slot)
+                    locks.append(lock)
+            if len(taken) == self.order["devices"] or not self.order["slots"]:
+                return taken
+            for lock in locks:
+                os.close(lock)
             time.sleep(0.2)
         return None
 
@@ -227,6 +268,7 @@ class Supervisor:
         Returns the state and the reason of a stop, two empty texts if it ended by itself.
         """
         stopped, reason, kill_at = "", "", float("inf")
+        longest = MEMORY_LOOK_SECONDS if self.order["memory"] else 0.2
         while not _has_ended(pid):
             now = time.monotonic()
             if not stopped:
@@ -234,9 +276,11 @@ class Supervisor:
                 if stopped:
                     os.killpg(pid, signal.SIGTERM)
                     kill_at = now + self.order["grace"]
-            elif now >= kill_at:
+                elif reason := self._memory_is_passed():
+                    stopped, kill_at = "failed", now  # No time to tidy up: it would take what others need.
+            if now >= kill_at:
                 os.killpg(pid, signal.SIGKILL)
-            time.sleep(0.02 if now - began < 2 else 0.2)
+            time.sleep(0.02 if now - began < 2 else longest)
         # The ended leader is not reaped yet, so the group's number is still its own.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
@@ -252,6 +296,16 @@ class Supervisor:
         if running > self.order["timeout"]:
             return "failed", f"timed out after {self.order['timeout']:g} s"
         return "", ""
+
+    def _memory_is_passed(self) -> str:
+        """Why the job ends for the memory that it uses; empty while that is within its limit."""
+        most = self.order["memory"]
+        if not most or (used := warden.look(os.getpid()).memory) <= most:
+            return ""
+        return (
+            f"out of memory: it used {used / GIB:.2f} GiB of the machine's memory and may use {most / GIB:.2f}; "
+            "use a smaller micro-batch or more memory"
+        )
 
     def _record_end(self, state: str, error: str) -> None:
         self.status.state, self.status.error, self.status.ended = state, error, time.time()
@@ -271,6 +325,14 @@ class Supervisor:
 
     def _on_sigterm(self, *_: Any) -> None:
         self.told_to_end = True
+
+
+def _environment_of(taken: list[Slot]) -> dict[str, str]:
+    """What shows a job its devices and no others; nothing where somebody else gives them out."""
+    if not taken:
+        return {}
+    gpus = ",".join(slot["gpu"] for slot in taken)
+    return {"CUDA_VISIBLE_DEVICES": gpus, **({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpus else {})}
 
 
 def _disk_is_full(folder: Path) -> bool:

@@ -6,16 +6,15 @@ import re
 from pathlib import Path
 
 from agents import prompting
-from agents.brain import Brief, Move, Proposal
+from agents.brain import Brief, Proposal
 from agents.llm import LanguageModel
 from agents.researcher import playbook
-from agents.researcher.proposal import ResearchProposal
+from agents.researcher.proposal import ResearchProposal, with_recipes_of
 from shared_memory.errors import BadInput
+from shared_memory.recipes import DistillRecipe
 from shared_memory.records import Finding, Recipe
 
 PROMPTS = Path(__file__).parent / "prompts"
-PROPOSALS: dict[Move, type[ResearchProposal]] = {Move.RESEARCH: ResearchProposal}
-
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.-]{0,47}")
 
 
@@ -26,7 +25,9 @@ def propose(brief: Brief, model: LanguageModel) -> Proposal:
     """
     findings, recipes = _library(brief)
     library = [record.plain() for record in (*findings.values(), *recipes.values())]
-    proposal = prompting.propose(brief, model, PROPOSALS[brief.move], PROMPTS, fault, library=library)
+    kind = with_recipes_of(_methods(brief))
+    said = prompting.propose(brief, model, kind, PROMPTS, fault, library=library)
+    proposal = ResearchProposal.model_validate(said.plain())
     told = f"unverified, from {model.name}'s memory"
     return ResearchProposal(
         findings=tuple(
@@ -40,7 +41,7 @@ def propose(brief: Brief, model: LanguageModel) -> Proposal:
 def fault(proposal: ResearchProposal, brief: Brief) -> str:
     """Why a proposal cannot be carried out; empty if it can."""
     _, known = _library(brief)
-    methods = [brief.goal.method] if brief.goal.method != "auto" else sorted({"sft", *brief.trains})
+    methods = _methods(brief)
     names = [each.id for each in proposal.findings] + [each.id for each in proposal.recipes]
     for name in names:
         if not IDENTIFIER.fullmatch(name) or names.count(name) > 1:
@@ -51,11 +52,18 @@ def fault(proposal: ResearchProposal, brief: Brief) -> str:
             return f"recipe {recipe.id}: the method must be one of {methods}, the same for all recipes"
         if recipe.batch % recipe.micro_batch:
             return f"recipe {recipe.id}: micro_batch {recipe.micro_batch} does not divide batch {recipe.batch}"
+        if isinstance(recipe, DistillRecipe) and recipe.teacher != brief.goal.distill_from:
+            return f"recipe {recipe.id}: the goal names the teacher, {brief.goal.distill_from!r}"
         if not set(recipe.findings) <= cited:
             return f"recipe {recipe.id} names findings that are not among yours"
         if recipe.id in known and recipe != known[recipe.id]:
             return f"recipe {recipe.id} differs from the library's; give what you changed an id of its own"
     return ""
+
+
+def _methods(brief: Brief) -> list[str]:
+    """Those that the goal allows, and its rows can train; what scores instead of answering is asked for by name."""
+    return [brief.goal.method] if brief.goal.method != "auto" else sorted({"sft", *brief.trains} - {"reward"})
 
 
 def _library(brief: Brief) -> tuple[dict[str, Finding], dict[str, Recipe]]:

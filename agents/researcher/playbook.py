@@ -10,7 +10,7 @@ from typing import Any
 from agents.brain import Brief
 from agents.researcher.proposal import ResearchProposal
 from shared_memory.errors import BadInput
-from shared_memory.records import Finding, Recipe
+from shared_memory.records import Finding, recipe_of
 
 LIBRARY = Path(__file__).with_name("recipes.toml")
 
@@ -23,8 +23,9 @@ def propose(brief: Brief) -> ResearchProposal:
     method = brief.method
     millions = brief.parameters / 1e6
     entries, findings = _library()
+    given = {"teacher": brief.goal.distill_from} if method == "distill" else {}
     fitting = [
-        Recipe.model_validate({key: value for key, value in entry.items() if key != "fits"})
+        recipe_of({key: value for key, value in {**entry, **given}.items() if key != "fits"})
         for entry in entries
         if entry["method"] == method and entry["fits"]["min_m"] <= millions < entry["fits"]["max_m"]
     ]

@@ -9,7 +9,14 @@ from agents.brain import Brief, Move, Proposal
 from agents.llm import LanguageModel
 from agents.trainer import playbook
 from agents.trainer.playbook import NOT_MATHEMATICS, mathematics
-from agents.trainer.proposal import DebugProposal, DeliveryProposal, Plan, RetryProposal, TrainingProposal
+from agents.trainer.proposal import (
+    DebugProposal,
+    DeliveryProposal,
+    Plan,
+    RetryProposal,
+    TrainingProposal,
+    with_recipes_of,
+)
 from shared_memory.records import Experiment, Lora, Recipe
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -25,12 +32,23 @@ PROPOSALS: dict[Move, type[Proposal]] = {
 
 def propose(brief: Brief, model: LanguageModel) -> Proposal:
     """The model's proposal, each plan told as what it really changes: its title is what a person approves by."""
-    proposal = prompting.propose(brief, model, PROPOSALS[brief.move], PROMPTS, fault)
+    if brief.move is Move.PUSH:  # the goal says all there is to say
+        return playbook.propose(brief)
+    kind = PROPOSALS[brief.move]
+    brief = playbook.fitted(brief) if brief.move is Move.DRAFT else brief
+    said = prompting.propose(brief, model, with_recipes_of(_method_of(brief), kind), PROMPTS, fault)
+    proposal = kind.model_validate(said.plain())
     if isinstance(proposal, TrainingProposal):
         return proposal.model_copy(update={"plans": tuple(_told(plan, brief) for plan in proposal.plans)})
     if isinstance(proposal, DebugProposal) and proposal.plan is not None:
         return proposal.model_copy(update={"plan": _told(proposal.plan, brief)})
     return proposal
+
+
+def _method_of(brief: Brief) -> str:
+    """The one that all recipes of a run have."""
+    recipe = next(iter(brief.recipes.values()), None)
+    return recipe.method if recipe else brief.method
 
 
 def fault(proposal: Proposal, brief: Brief) -> str:
@@ -47,10 +65,6 @@ def fault(proposal: Proposal, brief: Brief) -> str:
 def _fault_of_mending(proposal: DebugProposal, brief: Brief) -> str:
     if proposal.experiment != brief.experiment:
         return f"`experiment` must be {brief.experiment!r}"
-    crashed = brief.experiments[brief.experiment].recipe
-    rows = proposal.micro_batch
-    if rows is not None and (rows >= crashed.micro_batch or crashed.batch % rows):
-        return f"`micro_batch` must divide {crashed.batch} and be less than {crashed.micro_batch}"
     return _fault_of_plans((proposal.plan,), brief) if proposal.plan else ""
 
 
@@ -87,8 +101,12 @@ def _fault_of_child(plan: Plan, brief: Brief) -> str:
         return f"one thing is changed at a time, the method aside, and this changes {', '.join(changed) or 'nothing'}"
     if recipe.batch % recipe.micro_batch:
         return f"micro_batch {recipe.micro_batch} does not divide batch {recipe.batch}"
+    if "teacher" in changed:
+        return "the teacher is the goal's to name, and stays"
     if plan.continues and not (changed == ["epochs"] and recipe.epochs > parent.recipe.epochs and parent.model):
         return "`continues` goes with more epochs of a trained parent, and with nothing else"
+    if plan.continues and not parent.adapter:
+        return "`continues` goes on from an adapter, and all weights of the parent were trained"
     if brief.move is Move.ABLATE and getattr(recipe, changed[0]) != getattr(_origin(parent, brief), changed[0]):
         return f"an ablation takes a change back: `{changed[0]}` must be what the first experiment of its line had"
     return ""
@@ -110,7 +128,9 @@ def _told(plan: Plan, brief: Brief) -> Plan:
 
 
 def _changed(old: Recipe, new: Recipe) -> list[str]:
-    fields = (field for field in Recipe.model_fields if field not in NOT_MATHEMATICS)
+    if old.method != new.method:
+        return ["method"]
+    fields = (field for field in type(old).model_fields if field not in NOT_MATHEMATICS)
     return [field for field in fields if getattr(old, field) != getattr(new, field)]
 
 

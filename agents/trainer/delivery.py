@@ -1,49 +1,57 @@
-"""The model that is handed over: merged weights and adapter in one folder, with a card that says what they are."""
+"""The model that is handed over: merged weights and adapter in one folder."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from agents.base_model import TOKENIZER_FILES, BaseModel
 from agents.trainer.footprint import GIB, RUNTIME_GIB
 from shared_memory.errors import PostgradError
 from shared_memory.goal import Goal
-from shared_memory.records import (
-    ComparisonResult,
-    DatasetRecord,
-    Estimate,
-    EvalResult,
-    Experiment,
-    Job,
-    JobSpec,
-    JobState,
-    Purpose,
-)
-from shared_memory.redaction import redact
-from shared_memory.run_paths import RunPaths, write_atomically
+from shared_memory.records import Estimate, Experiment, Job, JobSpec, JobState, Purpose
+from shared_memory.run_paths import RunPaths
 
 SCRIPT = Path(__file__).parent / "scripts" / "merge.py"
+SIBLINGS = (SCRIPT.with_name("merge_adapters.py"), SCRIPT.with_name("merge_models.py"))
+"""What the script imports."""
+TIMEOUT_SECONDS = 2 * 3600
+"""Of a merge of one checkpoint."""
 
 
-def merge_job(experiment: Experiment, model: BaseModel, paths: RunPaths) -> JobSpec:
-    """The job that merges an experiment's adapter into the base model."""
-    memory = RUNTIME_GIB + 8 * model.parameters / GIB
+def merge_job(experiment: Experiment, model: BaseModel, paths: RunPaths, *, last: int = 1) -> JobSpec:
+    """The job that merges an experiment's adapter into the base model, or the mean of its `last` checkpoints.
+
+    Of adapters the mean takes room on the disk for each checkpoint as a whole model in float32.
+    """
+    config: dict[str, Any] = {"method": "adapter", "model": model.folder, "revision": None, "dtype": "auto"}
+    config |= {"adapter": experiment.model}
+    title = f"merge {experiment.id}'s adapter into the base model"
+    if last > 1:
+        config = {**config, "method": "soup", "checkpoints": str(Path(experiment.model).parent), "last": last}
+        del config["adapter"]
+        title = f"average the last {last} checkpoints of {experiment.id}"
     return JobSpec(
         purpose=Purpose.MERGE,
         experiment=experiment.id,
-        title=f"merge {experiment.id}'s adapter into the base model",
+        title=title,
         script=SCRIPT.name,
-        files={SCRIPT.name: paths.store(SCRIPT)},
-        config={"model": model.folder, "revision": None, "adapter": experiment.model, "dtype": "auto"},
-        timeout_seconds=2 * 3600,
-        estimate=Estimate(
-            hours=round((20 + model.parameters / 1e8) / 3600, 4),
-            usd_micro=0,
-            memory_gib=round(memory, 2),
-            basis="reading and writing the weights once",
-        ),
+        files={file.name: paths.store(file) for file in (SCRIPT, *SIBLINGS)},
+        config=config,
+        timeout_seconds=TIMEOUT_SECONDS * last,
+        estimate=merge_estimate(model, last),
+    )
+
+
+def merge_estimate(model: BaseModel, last: int = 1) -> Estimate:
+    """What it takes, for each of `last` checkpoints."""
+    return Estimate(
+        hours=round(last * (20 + model.parameters / 1e8) / 3600, 4),
+        usd_micro=0,
+        memory_gib=round(RUNTIME_GIB + 8 * model.parameters / GIB, 2),
+        basis="reading and writing the weights once",
     )
 
 
@@ -82,69 +90,31 @@ def _replace_folder(source: Path, target: Path, model: BaseModel) -> None:
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, temporary, copy_function=_link_or_copy)
+    shutil.copytree(source, temporary, copy_function=link_or_copy)
     for name in TOKENIZER_FILES:
         original = Path(model.folder) / name
         (temporary / name).unlink(missing_ok=True)
         if original.exists():
             shutil.copyfile(original, temporary / name)
+    _name_the_base(temporary / "adapter_config.json", model)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
 
 
-def _link_or_copy(source: str, target: str) -> str:
+def _name_the_base(config: Path, model: BaseModel) -> None:
+    """In an adapter that was trained elsewhere, the base's folder here for the one that it had there."""
+    read = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    named = read.get("base_model_name_or_path")
+    if isinstance(named, str) and Path(named).is_absolute() and named != model.folder:
+        config.unlink()  # the job's own file stays as it is
+        text = json.dumps({**read, "base_model_name_or_path": model.folder}, indent=2)
+        config.write_text(f"{text}\n", encoding="utf-8")
+
+
+def link_or_copy(source: str, target: str) -> str:
+    """A copy that takes no room where a hard link works; the arguments and answer of shutil.copy2."""
     try:
         Path(target).hardlink_to(source)
     except OSError:
         shutil.copy2(source, target)
     return target
-
-
-def write_card(
-    folder: Path,
-    *,
-    goal: Goal,
-    model: BaseModel,
-    experiment: Experiment,
-    dataset: DatasetRecord | None,
-    baseline: Sequence[EvalResult],
-    results: Sequence[EvalResult],
-    claims: Sequence[ComparisonResult],
-) -> Path:
-    """Write the model card (README.md with the Hub's metadata) into a delivered folder, without secrets."""
-    before = {(result.benchmark, result.part): result for result in baseline}
-    lines = [
-        "---",
-        f"base_model: {model.name if not Path(model.name).is_absolute() else Path(model.name).name}",
-        "library_name: peft" if folder.name == "adapter" else "library_name: transformers",
-        "tags: [postgrad]",
-        "---",
-        "",
-        f"# {goal.text}",
-        "",
-        f"{experiment.recipe.method.upper()} of `{Path(model.name).name}` by postgrad; experiment {experiment.id}.",
-        "",
-        "| benchmark | items | base | this model |",
-        "| --- | --- | --- | --- |",
-    ]
-    for result in results:
-        base = before.get((result.benchmark, result.part))
-        unit = " nats a token" if result.unit == "nats" else ""
-        before_it = f"{base.score:.3f} ± {base.stderr:.3f}{unit}" if base else "—"
-        score = f"{result.score:.3f} ± {result.stderr:.3f}{unit}"
-        lines.append(f"| {result.benchmark} | {result.part} (n={result.n}) | {before_it} | {score} |")
-    for claim in claims:
-        lines += [
-            "",
-            f"Paired difference on the {claim.n} report items of {claim.benchmark}: {claim.delta:+.3f} "
-            f"(95 % interval {claim.ci_low:+.3f} to {claim.ci_high:+.3f}"
-            f"{'' if claim.higher_is_better else '; lower is better'}).",
-        ]
-    if dataset:
-        lines += [
-            "",
-            f"Training data: {dataset.rows} rows from {Path(dataset.source).name}, sha256 `{dataset.digest}`.",
-        ]
-    lines += ["", f"Recipe: `{experiment.recipe.model_dump_json(exclude={'reason', 'source', 'findings'})}`", ""]
-    write_atomically(folder / "README.md", redact("\n".join(lines)).encode())
-    return folder / "README.md"

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from math import gcd
+from pathlib import PurePath
 
 from agents.brain import Brief, Move, Proposal
-from agents.trainer.proposal import DebugProposal, DeliveryProposal, Plan, RetryProposal, TrainingProposal
-from shared_memory.records import Experiment, Lora, Recipe
+from agents.trainer.methods import smallest_batch
+from agents.trainer.proposal import DebugProposal, DeliveryProposal, Plan, PushProposal, RetryProposal, TrainingProposal
+from shared_memory.recipes import WORDS, DistillRecipe, GrpoRecipe, Lora, Recipe, RlooRecipe, layout_of, title_of
+from shared_memory.records import Experiment
 
-NOT_MATHEMATICS = ("id", "reason", "source", "findings", "train_rows", "micro_batch")
+NOT_MATHEMATICS = (*WORDS, "micro_batch")
 """Fields of a recipe that change nothing about what is learned."""
+SAMPLING = (GrpoRecipe, RlooRecipe)
+REWARDS = {"letter": "multiple_choice", "mathematics": "math_verify", "text": "exact_match"}
+"""How a data set's answers are compared → the reward that does so."""
 
 
 def propose(brief: Brief) -> Proposal:
     """Drafts from the recipes, best first; then single changes to the best experiment; at the end, the incumbent."""
     match brief.move:
         case Move.DRAFT:
+            brief = fitted(brief)
             return _chosen(drafts(brief), brief, "every recipe has been tried")
         case Move.RETRY:
             return RetryProposal(experiment=brief.experiment, why="it has no trained model yet")
@@ -26,6 +35,8 @@ def propose(brief: Brief) -> Proposal:
         case Move.DELIVER:
             adapter = brief.experiments[brief.experiment].adapter
             return DeliveryProposal(experiment=brief.experiment, merge=adapter and "merged" in brief.goal.output.save)
+        case Move.PUSH:
+            return PushProposal(to=brief.goal.output.push_to, private=brief.goal.output.private)
         case _:
             return _chosen(_improvements(brief), brief, "no single change is left to try")
 
@@ -52,11 +63,35 @@ def mathematics(recipe: Recipe) -> str:
 
 def drafts(brief: Brief) -> Iterator[Plan]:
     """One plan for each recipe whose method the data set is laid out for."""
-    methods = {dataset.method for dataset in brief.datasets.values()}
-    for recipe in (recipe for recipe in brief.recipes.values() if recipe.method in methods):
+    layouts = {dataset.method for dataset in brief.datasets.values()}
+    for recipe in (recipe for recipe in brief.recipes.values() if layout_of(recipe.method) in layouts):
         adapter = f"LoRA r{recipe.lora.r}" if recipe.lora else "all weights"
-        change = f"{recipe.method.upper()}, {adapter}, lr {recipe.learning_rate:g}, {recipe.epochs} epoch"
+        change = f"{title_of(recipe.method)}, {adapter}, lr {recipe.learning_rate:g}, {recipe.epochs} epoch"
+        change += _what_it_learns_from(recipe)
         yield Plan(parent="baseline", change=change, why=recipe.reason, recipe=recipe)
+
+
+def fitted(brief: Brief) -> Brief:
+    """The brief, with the reward that suits the answers in the data where a recipe names the most general one alone."""
+    suiting = {REWARDS[dataset.answers] for dataset in brief.datasets.values() if dataset.answers}
+    if len(suiting) != 1:
+        return brief
+    recipes = {
+        name: recipe.model_copy(update={"rewards": tuple(suiting)})
+        if isinstance(recipe, SAMPLING) and recipe.rewards == (REWARDS["text"],)
+        else recipe
+        for name, recipe in brief.recipes.items()
+    }
+    return replace(brief, recipes=recipes)
+
+
+def _what_it_learns_from(recipe: Recipe) -> str:
+    """Beside the rows, where there is anything."""
+    if isinstance(recipe, SAMPLING):
+        return f", rewarded by {' and '.join(recipe.rewards)}"
+    if isinstance(recipe, DistillRecipe):
+        return f", from {PurePath(recipe.teacher).name}"
+    return ""
 
 
 def _improvements(brief: Brief) -> Iterator[Plan]:
@@ -73,19 +108,22 @@ def _improvements(brief: Brief) -> Iterator[Plan]:
     if recipe.lora is not None:
         lora = recipe.lora.model_copy(update={"r": 2 * recipe.lora.r, "alpha": 2 * recipe.lora.alpha})
         yield _with(parent, "an adapter of too low a rank cannot hold what the data teach", lora=lora)
-    if recipe.batch >= 2 and recipe.batch % 2 == 0:
-        smaller = recipe.batch // 2
+    smaller = recipe.batch // 2
+    if recipe.batch % 2 == 0 and smaller >= smallest_batch(recipe) and smaller % smallest_batch(recipe) == 0:
         why = "LoRA and small sets do better with small batches, which take more steps"
-        yield _with(parent, why, batch=smaller, micro_batch=min(recipe.micro_batch, smaller))
+        yield _with(parent, why, batch=smaller, micro_batch=gcd(recipe.micro_batch, smaller))
 
 
 def _one_more_epoch(parent: Experiment) -> Plan:
     """The cheapest single change: the optimizer has seen the data once, and small sets are far from learned by then."""
     epochs = parent.recipe.epochs + 1
+    why = "the last epoch helped, so the data are not used up yet"
+    if not parent.adapter:  # a job goes on from an adapter on the base, and from nothing else
+        return _with(parent, why, epochs=epochs)
     return Plan(
         parent=parent.id,
         change=f"one more epoch from {parent.id}'s checkpoint ({parent.recipe.epochs} → {epochs})",
-        why="the last epoch helped, so the data are not used up yet",
+        why=why,
         recipe=parent.recipe.model_copy(update={"epochs": epochs}),
         continues=True,
     )
@@ -109,7 +147,7 @@ def _ablations(brief: Brief) -> Iterator[Plan]:
         first = brief.experiments[first.parent]
     changed = [
         field
-        for field in Recipe.model_fields
+        for field in type(best.recipe).model_fields
         if field not in NOT_MATHEMATICS and getattr(first.recipe, field) != getattr(best.recipe, field)
     ]
     for field in changed if len(changed) >= 2 else ():
@@ -123,9 +161,6 @@ def _debug(crashed: Experiment, brief: Brief) -> DebugProposal:
     """The way out that the diagnosis points to; the brief's limits on how often have been checked by the router."""
     kind = crashed.diagnosis.kind if crashed.diagnosis else "unknown"
     recipe = crashed.recipe
-    if kind == "out_of_memory" and recipe.micro_batch > 1:
-        half = next(n for n in range(recipe.micro_batch // 2, 0, -1) if recipe.batch % n == 0)
-        return DebugProposal(experiment=crashed.id, micro_batch=half, why="it ran out of memory")
     rates = (_rate(recipe.learning_rate / factor) for factor in (3, 10))
     calmer = [_with(crashed, "its loss diverged", learning_rate=rate) for rate in rates if kind == "diverged"]
     if plans := _untried(calmer, brief):

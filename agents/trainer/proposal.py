@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from functools import lru_cache
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import create_model
 
 from agents.brain import Proposal
-from shared_memory.records import Recipe, Record
+from shared_memory.recipes import RECIPES, Recipe
+from shared_memory.records import Record
 
 
 class Plan(Record):
@@ -46,27 +48,40 @@ class RetryProposal(Proposal):
 
 
 class DebugProposal(Proposal):
-    """What to do about a crashed experiment.
+    """What to do about a crashed experiment: another one in its place, or nothing.
 
-    Either the same mathematics in less memory, or another experiment, or (both left out) nothing.
+    The same mathematics in another way is no proposal: where that may help, it was tried before anybody was asked.
     """
 
     experiment: str
     why: str
-    micro_batch: int | None = Field(default=None, ge=1)
-    """Rows on the device at once; the batch behind a weight update stays."""
     plan: Plan | None = None
 
-    @model_validator(mode="after")
-    def _one_way_out(self) -> Self:
-        if self.micro_batch is not None and self.plan is not None:
-            raise ValueError("give either `micro_batch` or `plan`")
-        return self
+    def summary(self) -> str:
+        return f"{self.plan.change} ({self.why})" if self.plan else f"{self.experiment} is given up: {self.why}"
+
+
+@lru_cache
+def with_recipes_of(method: str, kind: type[Proposal]) -> type[Proposal]:
+    """`kind` with plans of one method alone, where it has plans: the schema of all is many times as long to read."""
+    fields: dict[str, Any] = {}
+    plan: Any = create_model("Plan", __base__=Plan, recipe=(RECIPES[method], ...))
+    if kind is TrainingProposal:
+        fields = {"plans": (tuple[plan, ...], ())}
+    elif kind is DebugProposal:
+        fields = {"plan": (plan | None, None)}
+    return create_model(kind.__name__, __base__=kind, **fields) if fields else kind
+
+
+class PushProposal(Proposal):
+    """Where the delivered model goes."""
+
+    to: str
+    """A Hub repository, or a folder."""
+    private: bool = True
 
     def summary(self) -> str:
-        if self.micro_batch is not None:
-            return f"{self.experiment} again with {self.micro_batch} rows on the device at once: {self.why}"
-        return f"{self.plan.change} ({self.why})" if self.plan else f"{self.experiment} is given up: {self.why}"
+        return f"publish the model to {self.to}"
 
 
 class DeliveryProposal(Proposal):

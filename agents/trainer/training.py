@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
-from agents.base_model import BaseModel
+from agents.base_model import BaseModel, parameters_of, read_config
 from agents.brain import Brief, Move
-from agents.jobs.hardware import local_hardware
-from agents.trainer.footprint import CHARACTERS_PER_TOKEN, timeout_seconds, training_estimate
+from agents.jobs.flavors import Flavors
+from agents.trainer.methods import SCRIPT_FILES, SCRIPTS
+from agents.trainer.planner import Data, Known, Limits, TrainingPlan, data_of, plan_training, updates_of
 from agents.trainer.proposal import Plan
-from shared_memory.errors import BadInput
+from agents.trainer.shape import shape_of
+from agents.trainer.throughput import CHARACTERS_PER_TOKEN
+from shared_memory.errors import BadInput, PostgradError
 from shared_memory.goal import Goal
+from shared_memory.recipes import RECIPES, DistillRecipe, Recipe, numbers_of, recipe_of
 from shared_memory.records import (
+    FREE_OF_SCOPE,
     REJECTED,
     Branch,
     DatasetRecord,
@@ -27,12 +32,13 @@ from shared_memory.records import (
     JobSpec,
     JobState,
     Purpose,
-    Recipe,
     Verdict,
 )
 from shared_memory.run_paths import RunPaths
 
-SCRIPT = Path(__file__).parent / "scripts" / "train.py"
+SCRIPT = SCRIPTS / SCRIPT_FILES[0]
+CHECKPOINT_HOURS = 0.25
+"""Of training between two checkpoints: what a lost machine may cost."""
 
 
 BRANCH_OF = {
@@ -71,21 +77,6 @@ def _planned(plan: Plan, name: str, brief: Brief) -> Experiment:
     )
 
 
-def in_less_memory(experiment: Experiment, micro_batch: int) -> Experiment:
-    """The same experiment with fewer rows on the device at once.
-
-    Raises BadInput where that would change the batch behind a weight update, or is no less than before.
-    """
-    recipe = experiment.recipe
-    if micro_batch >= recipe.micro_batch or recipe.batch % micro_batch:
-        raise BadInput(
-            f"a micro-batch of {micro_batch} is no way to save memory: it must divide {recipe.batch} "
-            f"and be less than {recipe.micro_batch}"
-        )
-    smaller = recipe.model_copy(update={"micro_batch": micro_batch})
-    return experiment.model_copy(update={"recipe": smaller, "status": "planned", "verdict": None, "error": ""})
-
-
 def training_job(
     experiment: Experiment,
     *,
@@ -94,37 +85,42 @@ def training_job(
     model: BaseModel,
     goal: Goal,
     paths: RunPaths,
+    flavors: Flavors,
+    usd_left: float,
     measured: float | None,
     gflops: float,
 ) -> JobSpec:
     """The job that trains `experiment`; `measured` is the tokens/s of an earlier training job of this run, if any.
 
-    `gflops` is the machine's matrix rate, which predicts the first one.
+    flavors: what the job can have. usd_left: what the run may still spend on it, where that costs money. gflops: the
+    machine's matrix rate, which predicts the first one.
     """
     recipe = experiment.recipe
     done = parent.recipe.epochs if parent and experiment.continues else 0
     epochs = recipe.epochs - done
-    tokens = round(Path(dataset.path).stat().st_size / CHARACTERS_PER_TOKEN)
-    estimate = training_estimate(model, recipe, tokens, epochs, measured, gflops)
+    data = rows_of(dataset, recipe.max_length)
+    planned = plan_training(
+        model,
+        recipe,
+        flavors=[flavors.named(goal.run.flavor)] if goal.run.flavor else flavors.flavors,
+        data=data,
+        epochs=epochs,
+        known=Known(tokens_per_second=measured, gflops=gflops, teacher=_weights_of_teacher(recipe)),
+        limits=Limits(hours=goal.limits.hours, usd=usd_left if goal.run.on == "hf" else None),
+    )
+    script = Path(goal.run.script) if goal.run.script else SCRIPT
     config: dict[str, Any] = {
-        "method": recipe.method,
+        **numbers_of(recipe),
         "model": model.folder,
         "revision": None,
         "adapter": parent.model if parent and experiment.continues else None,
         "data": "data.jsonl",
-        "lora": recipe.lora.plain() if recipe.lora else None,
-        "beta": recipe.beta,
-        "learning_rate": recipe.learning_rate,
         "epochs": epochs,
-        "batch": recipe.batch,
-        "micro_batch": recipe.micro_batch,
-        "max_length": recipe.max_length,
-        "warmup_ratio": recipe.warmup_ratio,
-        "lr_scheduler": recipe.lr_scheduler,
-        "packing": recipe.packing,
-        # Length often tells what kind a row is of: sorted by it, a model would learn one kind after another.
-        "group_by_length": False,
-        "activation_checkpointing": False,
+        # Each update still learns from a random batch; only its split into micro-batches goes by length.
+        "group_by_length": not getattr(recipe, "packing", False),
+        **planned.config,
+        "resume_from": None,
+        "save_steps": _steps_between_checkpoints(planned, updates_of(recipe, data, epochs)),
         "seed": goal.run.seed,
         "report_to": list(goal.run.report_to),
         "project": paths.root.name,
@@ -134,13 +130,45 @@ def training_job(
         purpose=Purpose.TRAINING,
         experiment=experiment.id,
         title=f"train {experiment.id}: {experiment.change}, on {dataset.rows} rows",
-        script=SCRIPT.name,
-        files={SCRIPT.name: paths.store(SCRIPT), "data.jsonl": paths.store(Path(dataset.path))},
+        script=script.name,
+        files={name: paths.store(file) for name, file in _files(script, dataset).items()},
         config=config,
-        flavor=local_hardware().flavor,
-        timeout_seconds=timeout_seconds(estimate, calibrated=measured is not None),
-        estimate=estimate,
+        flavor=planned.best.flavor.name,
+        devices=planned.best.devices,
+        custom=bool(goal.run.script),
+        sandbox=goal.run.sandbox if goal.run.script and goal.run.on == "local" else "",
+        timeout_seconds=planned.timeout_seconds,
+        estimate=planned.estimate,
     )
+
+
+def _files(script: Path, dataset: DatasetRecord) -> dict[str, Path]:
+    """Name in the job folder → file: the script, ours with what it imports from beside it, and the data."""
+    beside = SCRIPT_FILES if script == SCRIPT else ()
+    found = (script, *(script.with_name(name) for name in beside))
+    return {file.name: file for file in found if file.exists()} | {"data.jsonl": Path(dataset.path)}
+
+
+def _steps_between_checkpoints(plan: TrainingPlan, updates: int) -> int | None:
+    """Weight updates in CHECKPOINT_HOURS, as predicted; None for a job that is over before a second checkpoint."""
+    if plan.best.hours < 2 * CHECKPOINT_HOURS:
+        return None
+    return max(1, round(updates * CHECKPOINT_HOURS / plan.best.hours))
+
+
+def _weights_of_teacher(recipe: Recipe) -> int:
+    """Of a distillation's teacher, as its folder or its config tells; 0 where neither can be had."""
+    if isinstance(recipe, DistillRecipe):
+        with suppress(PostgradError):
+            folder, config = read_config(recipe.teacher, "")
+            return parameters_of(folder) or shape_of(config).parameters
+    return 0
+
+
+def rows_of(dataset: DatasetRecord, max_length: int) -> Data:
+    """What a plan needs to know of the rows, from their lengths in characters."""
+    with Path(dataset.path).open("rb") as lines:
+        return data_of([round(len(line) / CHARACTERS_PER_TOKEN) for line in lines], max_length)
 
 
 def fault_of_output(job: Job) -> str:
@@ -154,42 +182,44 @@ def fault_of_output(job: Job) -> str:
     return ""
 
 
-RECIPE_KEYS = (
-    "beta", "epochs", "learning_rate", "batch", "micro_batch", "max_length", "warmup_ratio", "lr_scheduler", "packing",
-    "lora",
-)  # fmt: skip
-"""What a training job's config has in common with its recipe."""
-
-
 def fault_of_config(spec: JobSpec) -> str:
     """Why an edited training config is no recipe that can be kept on record; empty if it is one, or no training."""
     if spec.purpose is not Purpose.TRAINING:
         return ""
     try:
-        Recipe.model_validate({"id": "edited", **{key: spec.config[key] for key in RECIPE_KEYS if key in spec.config}})
+        recipe_of({"id": "edited", **_numbers_in(spec.config)})
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         return f"`{'.'.join(map(str, fault['loc']))}`: {fault['msg']}"
     return ""
 
 
-def as_approved(experiment: Experiment, spec: JobSpec, *, epochs_before: int) -> Experiment:
+def _numbers_in(config: dict[str, Any]) -> dict[str, Any]:
+    """What a training job's config has in common with its recipe."""
+    fields = RECIPES[config["method"]].model_fields if config.get("method") in RECIPES else {}
+    return {key: value for key, value in config.items() if key in fields}
+
+
+def as_approved(experiment: Experiment, spec: JobSpec, *, script: str, epochs_before: int) -> Experiment:
     """The experiment with the recipe that its job was really given: a person may have edited it at the gate.
 
-    epochs_before: passes over the data that the checkpoint it continues had seen.
+    script: the goal's own, empty for ours. epochs_before: passes over the data that the checkpoint it goes on from has
+    seen.
     """
     planned = experiment.recipe.plain()
-    given = {key: spec.config[key] for key in RECIPE_KEYS if key in spec.config}
+    given = _numbers_in(spec.config)
     if "epochs" in given:
         given["epochs"] += epochs_before
-    edits = {key: value for key, value in given.items() if value != planned[key]}
-    words = ", ".join(f"{key} {value}" for key, value in edits.items())
-    if spec.files[spec.script] != hashlib.sha256(SCRIPT.read_bytes()).hexdigest():
+    edits = {key: value for key, value in given.items() if value != planned.get(key)}
+    words = ", ".join(f"{key} {value}" for key, value in edits.items() if key not in FREE_OF_SCOPE)
+    planned_script = Path(script or SCRIPT)
+    same = planned_script.exists() and hashlib.sha256(planned_script.read_bytes()).hexdigest()
+    if same and spec.files[spec.script] != same:
         words = f"{words}, {spec.script}" if words else spec.script
-    if not words:
+    if not edits and not words:
         return experiment
-    recipe = Recipe.model_validate({**planned, **edits})
-    change = f"{experiment.change}; edited: {words}"
+    recipe = recipe_of({**planned, **edits})
+    change = f"{experiment.change}; edited: {words}" if words else experiment.change
     return experiment.model_copy(update={"recipe": recipe, "change": change, "adapter": recipe.lora is not None})
 
 
@@ -199,31 +229,17 @@ def stop_training(experiment: Experiment, job: Job) -> Experiment:
     return experiment.model_copy(update={"status": "planned", "error": job.error, "jobs": jobs})
 
 
-def finish_training(experiment: Experiment, job: Job) -> Experiment:
+def finish_training(experiment: Experiment, job: Job, diagnosis: Diagnosis | None = None) -> Experiment:
     """What became of an experiment: trained, or crashed with the cause."""
     jobs = tuple(dict.fromkeys([*experiment.jobs, job.key] if job.key else experiment.jobs))
     if job.state is not JobState.SUCCEEDED:
         rejected = job.error.startswith(REJECTED)
-        end = {"verdict": Verdict.DISCARD} if rejected else {"verdict": Verdict.CRASH, "diagnosis": diagnose(job.error)}
+        end = {"verdict": Verdict.DISCARD} if rejected else {"verdict": Verdict.CRASH, "diagnosis": diagnosis}
         return experiment.model_copy(update={"status": "crashed", "error": job.error, "jobs": jobs, **end})
     model = Path(job.folder) / str(job.result["model"])
     return experiment.model_copy(
         update={"status": "trained", "model": str(model), "train": job.result, "jobs": jobs, "error": ""}
     )
-
-
-_SIGNS: tuple[tuple[Literal["out_of_memory", "diverged", "timed_out"], str], ...] = (
-    ("out_of_memory", r"out of memory|OutOfMemoryError|MemoryError|CUBLAS_STATUS_ALLOC_FAILED"),
-    ("diverged", r"loss is (?:nan|inf)|FloatingPointError|non-finite"),
-    ("timed_out", r"timed out after"),
-)
-"""Kind of failure → the words that tell it, the surest first."""
-
-
-def diagnose(error: str) -> Diagnosis:
-    """What a job's last words say about its failure."""
-    kinds = (kind for kind, words in _SIGNS if re.search(words, error, re.IGNORECASE))
-    return Diagnosis(kind=next(kinds, "unknown"), evidence=error)
 
 
 def measured_rate(experiments: Iterable[Experiment]) -> float | None:

@@ -19,6 +19,7 @@ from shared_memory.records import (
     ComparisonResult,
     DatasetRecord,
     Decision,
+    Diagnosis,
     EvalResult,
     Experiment,
     Finding,
@@ -81,8 +82,12 @@ class Evidence:
     tokens: dict[str, int]
     """Role → tokens of language models."""
     stand_ins: tuple[dict[str, str], ...]
+    diagnoses: dict[str, Diagnosis]
+    """Submission key → why the job failed."""
     """Where the playbook stood in for a language model: `{"role", "reason"}`."""
     published: dict[str, dict[str, Any]]
+    pushed: dict[str, dict[str, Any]]
+    """Where the model was published."""
     """Where the training data went, by the key of the job that took them there."""
     pinned: dict[str, dict[str, Any]]
     """Job key → `{"spec", "packages"}`: the job as it was submitted, and the versions beside it."""
@@ -164,7 +169,7 @@ def gather(settings: Settings, db: Database, run_id: str) -> Evidence:
         paths=settings.run_paths(row.run_id),
         base_model=journal.notes("base_model").get("base_model", {}),
         findings=journal.all(Finding),
-        recipes=journal.all(Recipe),
+        recipes=journal.recipes(),
         datasets=journal.all(DatasetRecord),
         experiments=journal.all(Experiment),
         results=journal.all(EvalResult),
@@ -175,7 +180,9 @@ def gather(settings: Settings, db: Database, run_id: str) -> Evidence:
         spend=budget.spent(),
         tokens=budget.tokens_by_role(),
         stand_ins=tuple(journal.notes("stand_in").values()),
+        diagnoses={key: Diagnosis.model_validate(plain) for key, plain in journal.notes("diagnosis").items()},
         published=journal.notes("published"),
+        pushed=journal.notes("pushed"),
         pinned=journal.notes("pinned"),
         reproduction=journal.notes("reproduction").get("reproduction", {}),
         reproduced=journal.notes("reproduced"),

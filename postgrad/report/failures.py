@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from agents.trainer.training import diagnose
 from postgrad.report.blocks import Block, Bullets, Grid, Paragraph, Section
 from postgrad.report.evidence import Evidence
 from postgrad.report.tree import standing, training_jobs
 from postgrad.units import NONE
-from shared_memory.records import REJECTED, Branch, Experiment, Job, JobState, Purpose
+from shared_memory.records import FREE_OF_SCOPE, REJECTED, Branch, Diagnosis, Experiment, Job, JobState, Purpose
 
 
 def failures(evidence: Evidence) -> Section:
@@ -35,15 +34,20 @@ def _rows(evidence: Evidence) -> list[tuple[str, ...]]:
         cause = job.error or "no cause was recorded"
         what = f"{job.purpose.value} of {job.experiment}, attempt {job.attempt}, {job.state.value}"
         told.add((job.experiment, job.error))
-        diagnosis = diagnose(job.error) if experiment and job.state is JobState.FAILED else None
-        kind = diagnosis.kind.replace("_", " ") if diagnosis else NONE
-        rows.append((what, cause, kind, _then(evidence, job, experiment)))
+        diagnosis = evidence.diagnoses.get(job.key)
+        rows.append((what, cause, _told(diagnosis) if diagnosis else NONE, _then(evidence, job, experiment)))
     for experiment in evidence.experiments.values():
         if experiment.error and (experiment.id, experiment.error) not in told:
             refused = experiment.error.startswith(REJECTED)
             what = f"{experiment.id}, {'refused by a person' if refused else experiment.status}"
             rows.append((what, experiment.error.removeprefix(REJECTED), NONE, "not trained" if refused else NONE))
     return rows
+
+
+def _told(diagnosis: Diagnosis) -> str:
+    """The kind of failure, and what to do about it."""
+    kind = diagnosis.kind.replace("_", " ")
+    return f"{kind}: {diagnosis.remedy}" if diagnosis.remedy else kind
 
 
 def _then(evidence: Evidence, job: Job, experiment: Experiment | None) -> str:
@@ -54,7 +58,7 @@ def _then(evidence: Evidence, job: Job, experiment: Experiment | None) -> str:
     jobs = training_jobs(evidence, experiment)
     later = jobs[jobs.index(job) + 1 :]
     if later:
-        return f"trained again{_in_less_memory(evidence, job, later[0])}: {later[0].state.value}"
+        return f"trained again{_another_way(evidence, job, later[0])}: {later[0].state.value}"
     children = [
         child
         for child in evidence.experiments.values()
@@ -69,10 +73,13 @@ def _again(job: Job, other: Job) -> bool:
     return other.spec_digest == job.spec_digest and other.attempt > job.attempt
 
 
-def _in_less_memory(evidence: Evidence, before: Job, after: Job) -> str:
-    """` with 8 → 4 rows on the device at once`, where that is what was changed."""
-    specs = evidence.spec_of(before), evidence.spec_of(after)
-    sizes = [spec.config.get("micro_batch") for spec in specs if spec is not None]
-    if len(sizes) < 2 or sizes[0] == sizes[1]:
+def _another_way(evidence: Evidence, before: Job, after: Job) -> str:
+    """` with micro batch 8 → 4, the mathematics as before`, where something was changed."""
+    old, new = evidence.spec_of(before), evidence.spec_of(after)
+    if old is None or new is None or old.digest == new.digest:
         return ""
-    return f" with {sizes[0]} → {sizes[1]} rows on the device at once, the batch behind a weight update as before"
+    keys = [key for key in FREE_OF_SCOPE if old.config.get(key) != new.config.get(key)]
+    changes = [f"{key.replace('_', ' ')} {old.config.get(key)} → {new.config.get(key)}" for key in keys]
+    changes += [f"flavor {old.flavor} → {new.flavor}"] if old.flavor != new.flavor else []
+    same = ", the mathematics as before" if old.scope == new.scope else ""
+    return f" with {', '.join(changes)}{same}" if changes else ""

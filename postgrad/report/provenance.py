@@ -14,7 +14,8 @@ from postgrad.report.accounts import titles_of
 from postgrad.report.blocks import Block, Bullets, Code, Facts, Grid, Paragraph, Section
 from postgrad.report.evidence import Evidence
 from postgrad.units import NONE, RUN_IN, one_line, percent, plus_minus
-from shared_memory.records import DatasetRecord, Job, JobSpec, Recipe
+from shared_memory.recipes import Recipe, numbers_of_the_method, title_of
+from shared_memory.records import DatasetRecord, Job, JobSpec
 
 
 def recipe(evidence: Evidence) -> Section:
@@ -44,15 +45,23 @@ def recipe(evidence: Evidence) -> Section:
 def settings_of(entry: Recipe) -> str:
     """Every number of a recipe in one line."""
     lora = entry.lora
-    method = f"DPO with beta {entry.beta:g}" if entry.method == "dpo" else entry.method.upper()
     what = f"LoRA r{lora.r} α{lora.alpha} dropout {lora.dropout:g} on {lora.target_modules}" if lora else "all weights"
     return (
-        f"{method}, {what}; learning rate {entry.learning_rate:g} "
+        f"{title_of(entry.method)}, {what}; learning rate {entry.learning_rate:g} "
         f"({entry.lr_scheduler}, warm-up {entry.warmup_ratio:g}); "
         f"{entry.epochs} epoch{'s' if entry.epochs > 1 else ''} in all; "
         f"batch {entry.batch} in micro-batches of {entry.micro_batch}; "
-        f"at most {entry.max_length} tokens a row; packing {'on' if entry.packing else 'off'}"
+        f"at most {entry.max_length} tokens a row; {entry.precision} precision"
+        + "".join(
+            f"; {name.replace('_', ' ')} {_written(value)}" for name, value in numbers_of_the_method(entry).items()
+        )
     )
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def data(evidence: Evidence) -> Section:
@@ -106,8 +115,9 @@ def _dataset_blocks(entry: DatasetRecord, held_out: bool) -> Iterator[Block]:
 
 
 def integrity(evidence: Evidence) -> Section:
-    """The certificate as the graph wrote it."""
-    rows = tuple(_flat(evidence.integrity))
+    """The certificate as the graph wrote it, and where the model is that it speaks of."""
+    published = tuple(("Model published", _where(entry)) for entry in evidence.pushed.values())
+    rows = (*_flat(evidence.integrity), *published)
     block: Block = Facts(rows) if rows else Paragraph("No certificate was written: the run did not come to its end.")
     return Section("integrity", "Certificate", (block,))
 

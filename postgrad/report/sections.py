@@ -14,7 +14,10 @@ from shared_memory.records import ComparisonResult, EvalResult, Part
 
 MEASURES = {
     "loss": "the loss on those rows: how many nats a token the model needs for the reference answers; lower is better.",
-    "preference": "the share of those pairs of which the model finds the chosen reply the likelier one.",
+    "preference": "the share of those pairs of which the model finds the chosen reply the likelier one; a reward "
+    "model, of which it gives that one the higher score.",
+    "exact": "the share of those rows that the model answers as they do, by the answer that it marks or else by all "
+    "that it says.",
 }
 """Metric of held-out rows → what success is the paired difference of."""
 
@@ -25,6 +28,8 @@ PROVES = {
     "preference": "A gain shows that the model has learned what was preferred in these data, on pairs that it has "
     "never seen. It does not show that it writes better replies: none was generated. "
     "A benchmark of the task itself, as a [[benchmark]] in the goal, would.",
+    "exact": "A gain shows that the model finds more of the right answers to questions like these, which it has never "
+    "seen. It shows nothing about questions from elsewhere: a benchmark of those would.",
 }
 """Metric of held-out rows → what a gain on them does and does not prove."""
 
@@ -73,7 +78,7 @@ def _hold_out(evidence: Evidence) -> Iterator[Block]:
     step = next((s for d in evidence.datasets.values() for s in d.steps if s.name == "hold_out"), None)
     rows = f"{len(evidence.held_out)}{f' of {step.rows_in:,}' if step else ''} rows"
     metric = evidence.goal.primary.metric
-    exact = any(entry.metric == "exact" for entry in evidence.goal.benchmark)
+    exact = any(entry.metric == "exact" for entry in evidence.goal.benchmark if entry != evidence.goal.primary)
     words = " Those with a short answer are compared word for word, too (holdout_exact)." if exact else ""
     yield Paragraph(
         f"The goal names no benchmark, so {rows} were held out of training before anything else "

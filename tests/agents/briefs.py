@@ -7,6 +7,7 @@ from typing import Any
 
 from agents.brain import Brief, Move
 from shared_memory.goal import Goal
+from shared_memory.recipes import SftRecipe
 from shared_memory.records import (
     CategoryScore,
     DatasetRecord,
@@ -16,7 +17,6 @@ from shared_memory.records import (
     Finding,
     Lora,
     Part,
-    Recipe,
     Verdict,
 )
 
@@ -31,7 +31,7 @@ GOAL = Goal.model_validate(
 GENERATED_GOAL = GOAL.model_copy(
     update={"data": GOAL.data.model_copy(update={"train": (), "generator": "/data/write.py"})}
 )
-RECIPE = Recipe(id="toy", learning_rate=1e-3, batch=8, micro_batch=8, reason="it worked elsewhere", source="a paper")
+RECIPE = SftRecipe(id="toy", learning_rate=1e-3, batch=8, micro_batch=8, reason="it worked elsewhere", source="a paper")
 E1 = Experiment(
     id="e1", parent="baseline", change="SFT", recipe=RECIPE, dataset="d1", status="evaluated", verdict=Verdict.KEEP,
     model="/runs/r/jobs/1/out/adapter", train={"loss": 0.3, "tokens_per_second": 900.0},
@@ -42,7 +42,7 @@ E2 = E1.model_copy(
 CRASHED = Experiment(
     id="e3", parent="e1", change="lr", recipe=RECIPE.model_copy(update={"learning_rate": 2e-3}), dataset="d1",
     status="crashed", verdict=Verdict.CRASH, error="loss is nan at step 1",
-    diagnosis=Diagnosis(kind="diverged", evidence="loss is nan at step 1"),
+    diagnosis=Diagnosis(kind="diverged", evidence=("loss is nan at step 1",)),
 )  # fmt: skip
 
 

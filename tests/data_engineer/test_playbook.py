@@ -13,13 +13,13 @@ from agents.data_engineer.playbook import propose_data as propose
 from agents.data_engineer.proposal import EXACT_ONLY, DataProposal, Generate
 from shared_memory.errors import BadInput
 from shared_memory.goal import DataGoal, Goal, RunOptions
-from shared_memory.records import Recipe
+from shared_memory.recipes import DpoRecipe, SftRecipe
 
 
 def brief(generated: tuple[str, ...] = (), known: dict[str, Any] | None = None, **data: Any) -> Brief:
     """`known` is what the brief says beside the goal."""
     goal = Goal(text="t", data=DataGoal(**data), run=RunOptions(seed=5))
-    recipes = {"best": Recipe(id="best", train_rows=400), "second": Recipe(id="second", train_rows=9)}
+    recipes = {"best": SftRecipe(id="best", train_rows=400), "second": SftRecipe(id="second", train_rows=9)}
     return Brief(goal=goal, move=Move.DATA, recipes=recipes, generated=generated, **(known or {}))
 
 
@@ -46,7 +46,7 @@ def test_generated_rows_are_cut_to_what_the_recipe_asks_for() -> None:
 
 
 def test_the_best_recipe_says_which_method_the_data_is_for() -> None:
-    recipes = {"best": Recipe(id="best", method="dpo"), "second": Recipe(id="second")}
+    recipes = {"best": DpoRecipe(id="best"), "second": SftRecipe(id="second")}
     for data, generated in [
         (DataGoal(train=("/a.jsonl",)), ()), (DataGoal(generator="/g.py"), ()), (DataGoal(generator="/g.py"), ("/d",)),
     ]:  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_teacher_that_the_goal_forbids_is_the_reason_why_there_is_nothing_to_t
 
 
 def test_a_teacher_writes_no_preference_pairs() -> None:
-    recipes = {"best": Recipe(id="best", method="dpo")}
+    recipes = {"best": DpoRecipe(id="best")}
     given = Brief(goal=Goal(text="t"), move=Move.DATA, recipes=recipes, teacher="openai/t")
     with pytest.raises(BadInput, match=r"there is no `data\.generator`"):
         propose(given)

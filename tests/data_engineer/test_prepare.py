@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from agents.data_engineer.contamination.decontaminate import BenchmarkText
-from agents.data_engineer.formats.methods import reference_of
+from agents.data_engineer.formats.layouts import as_measured
+from agents.data_engineer.formats.methods import answers_of, reference_of
 from agents.data_engineer.formats.tables import Message, Row, trains
 from agents.data_engineer.prepare import generated_file, generation_job, prepare
 from agents.data_engineer.proposal import EXACT_ONLY, DataProposal, Generate
@@ -301,3 +302,35 @@ def test_the_answer_to_check_against_is_the_last_marked_one_or_a_short_reply(com
     row = Row(id="1:1", question="?", prompt=(Message("user", "?"),), completion=(Message("assistant", completion),))
     assert reference_of(row) == reference
     assert ("grpo" in trains([row])) is bool(reference)
+
+
+@pytest.mark.parametrize(
+    ("replies", "kind"),
+    [
+        (["#### 1,000", r"So \boxed{\frac{1}{2}}.", "It is so.\n#### -2"], "mathematics"),
+        (["#### 12", "#### yes"], "text"),
+        ([r"\boxed{not at all}"] * 2, "text"),
+        (["#### 12", "12"], "text"),
+        (["Because.\nANSWER: C", "ANSWER: A"], "letter"),
+        (["Paris", "12"], "text"),
+    ],
+)
+def test_the_data_say_how_their_answers_are_compared(tmp_path: Path, replies: list[str], kind: str) -> None:
+    asked = [{"question": f"What is number {n}?", "answer": replies[n % len(replies)]} for n in range(12)]
+    source = write_jsonl(tmp_path / "s.jsonl", asked)
+    made = [
+        prepare(DataProposal(sources=(source,), method=method), benchmarks=[], folder=tmp_path, seed=0)
+        for method in ("grpo", "sft")
+    ]
+    assert [record.answers for record in made] == [kind, ""]
+
+
+def test_choices_are_answered_by_letters_and_calls_of_tools_cannot_be_checked() -> None:
+    row = Row(id="1:1", question="?", choices=("1", "2"), answer="A")
+    assert answers_of([row, row]) == "letter"
+    said = (Message("assistant", "12"),)
+    calls = Row(id="1:1", question="?", prompt=(Message("user", "?"),), completion=said, tools="[]")
+    assert reference_of(calls) == ""
+    assert as_measured(row, "sft") == row
+    measured = as_measured(Row(id="1:1", question="?", completion=(Message("assistant", "6 + 6\n#### 12"),)), "grpo")
+    assert measured.completion == said

@@ -206,7 +206,7 @@ def test_what_is_private_stays_private_and_what_is_public_gets_nothing_private(
     with pytest.raises(BadInput, match="anna/hidden is private, and publishing makes nothing public"):
         to_hub(a_record(tmp_path, sums(3)), "anna/hidden", private=False)
     assert not to_hub(a_record(tmp_path), "anna/open", private=False).private
-    with pytest.raises(BadInput, match="anna/open is public and the data was to stay private"):
+    with pytest.raises(BadInput, match="anna/open is public and this data set was to stay private"):
         to_hub(a_record(tmp_path, sums(3)), "anna/open")
     assert (server.dataset("anna/hidden").private, server.dataset("anna/open").private) == (True, False)
     assert len(server.asked("POST .*/commit/")) == 2

@@ -155,7 +155,7 @@ def test_short_answers_are_matched_without_case_blanks_and_the_punctuation_aroun
     from inspect_ai.log import read_eval_log
 
     prompt = chat(ITEMS[0])
-    answers = {"12 n.\nanswer: b": 1, " «12 N.\nANSWER: B!": 0, "  12 N.\nANSWER: B?  ": 1, "12 N": 0, "B": 0, "12": 0}
+    answers = {"12 n.\nanswer: b": 1, " «12 N.\nANSWER: B!": 0, "  12 N.\nANSWER: B?  ": 1, "12 N": 0, "B": 1, "12": 0}
     items = [
         {"id": f"t{number}", "prompt": prompt, "completion": [{"role": "assistant", "content": answer}],
          "rejected": [], "category": "", "part": "report"}
@@ -164,7 +164,7 @@ def test_short_answers_are_matched_without_case_blanks_and_the_punctuation_aroun
     folder = job(tmp_path / "job", items, model=answers_b, template="exact", max_tokens=40)
     outcome = result(run(folder, SCRIPT))
     assert [line["score"] for line in lines(folder)] == list(answers.values())
-    assert (outcome["score"], outcome["answered"], outcome["truncated"]) == (0.333333, 1.0, 0.0)
+    assert (outcome["score"], outcome["answered"], outcome["truncated"]) == (0.5, 1.0, 0.0)
     assert lines(folder)[0]["output"] == "12 N.\nANSWER: B"
     log = read_eval_log(str(next((folder / "out" / "inspect").glob("*.eval"))))
     assert {sample.messages[0].text for sample in log.samples or ()} == {prompt[0]["content"]}
@@ -182,6 +182,11 @@ def test_short_answers_are_matched_without_case_blanks_and_the_punctuation_aroun
         ("Paris, France", "paris, france", True),
         ("Paris", "It is Paris", False),
         ("yes", "", False),
+        ("12", "3 times 4 is 12.\n#### 12", True),
+        ("12", "First \\\\boxed{11}, no: \\\\boxed{12}", True),
+        ("B", "It is the second.\nANSWER: B", True),
+        ("B", "ANSWER: B\nANSWER: C", False),
+        ("#### 12", "#### 12", True),
     ],
 )
 def test_numbers_are_matched_by_value_and_words_as_words(

@@ -15,7 +15,8 @@ from agents.evaluator import evaluation
 from agents.evaluator.benchmarks import Benchmark, load_benchmark
 from shared_memory.errors import PostgradError
 from shared_memory.goal import BenchmarkGoal, Goal
-from shared_memory.records import EvalResult, Experiment, Job, JobSpec, JobState, Part, Recipe
+from shared_memory.recipes import SftRecipe
+from shared_memory.records import EvalResult, Experiment, Job, JobSpec, JobState, Part
 from shared_memory.run_paths import RunPaths
 from tests.evaluator.test_benchmarks import row
 
@@ -45,7 +46,7 @@ def benchmark_of(folder: Path, metric: str) -> Benchmark:
 def ask(benchmark: Benchmark, model: Path, paths: RunPaths, trained: str = "", parts: Any = tuple(Part)) -> JobSpec:
     experiment = None
     if trained:
-        recipe = Recipe(id="r")
+        recipe = SftRecipe(id="r")
         experiment = Experiment(id="e1", parent="baseline", change="x", recipe=recipe, dataset="d1", model=trained)
     return evaluation.evaluation_job(
         benchmark, parts, name="e1" if trained else "baseline", experiment=experiment, delivered="",

@@ -151,6 +151,31 @@ def test_pairs_make_a_benchmark_of_preferences(tmp_path: Path) -> None:
     assert (item.completion[0].content, item.rejected[0].content) == ("7 km", "far")
 
 
+def test_what_is_measured_is_what_the_method_teaches(tmp_path: Path) -> None:
+    pairs = [text_row(n, rejected=say("assistant", "far")) for n in range(100)]
+    for method, metric in (("", "preference"), ("dpo", "preference"), ("reward", "preference"), ("sft", "loss")):
+        assert [goal.metric for goal in write(pairs, CHOSEN, tmp_path / method, method=method)] == [metric]
+    short = [text_row(n, answer=f"{n} km") for n in range(100)]
+    for method in ("grpo", "rloo"):
+        [goal] = write(short, CHOSEN, tmp_path / method, method=method)
+        assert (goal.id, goal.metric, goal.primary, goal.max_tokens) == ("holdout", "exact", True, 256)
+        assert len(load_benchmark(goal).items) == 50
+    with pytest.raises(BadInput, match="0 of 50 held-out rows with an answer to compare make 0 selection items"):
+        write([text_row(n, answer="?!") for n in range(100)], CHOSEN, tmp_path, method="grpo")
+
+
+def test_rows_that_cannot_be_measured_on_go_with_their_cluster_and_do_not_count() -> None:
+    clusters = [number // 2 for number in range(200)]
+    wanted = [number % 2 == 0 for number in range(200)]
+    chosen = choose(clusters, RULE, seed=0, measures=wanted)
+    assert Counter(part for row, part in chosen.items() if wanted[row]) == {Part.SELECTION: 20, Part.REPORT: 20}
+    assert all(row ^ 1 in chosen for row in chosen), "the other answer to the same question is not trained on"
+    with pytest.raises(BadInput, match="79 rows are too few"):
+        choose(range(100), RULE, seed=0, measures=[number < 79 for number in range(100)])
+    alone = choose(range(200), RULE, seed=0, measures=[number < 100 for number in range(200)])
+    assert max(alone) < 100, "what measures nothing stays for training"
+
+
 def test_writing_again_gives_the_same_bytes_whatever_else_the_rows_hold(tmp_path: Path) -> None:
     rows = [text_row(n, answer=f"Grüße\u2028{n}") for n in range(100)]
     write(rows, CHOSEN, tmp_path / "one")

@@ -248,6 +248,29 @@ def test_a_chat_template_that_refuses_or_swallows_the_answer_is_one_line_and_exi
         refused(job(tmp_path / f"job{number}", ITEMS[:1], model=folder), SCRIPT, words)
 
 
+def test_a_reward_model_prefers_what_it_scores_higher(tiny_model: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=1, dtype=torch.float32)
+    model.save_pretrained(tmp_path / "judge")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.save_pretrained(tmp_path / "judge")
+    pairs = [item(n, f"How far is {n} km?", f"{n * 1000} m", f"{n} m, I think") for n in range(6)]
+    folder = job(tmp_path / "job", pairs, model=tmp_path / "judge", metric="preference", dtype="float32")
+    outcome, rows = result(run(folder, SCRIPT)), lines(folder)
+
+    def reward(asked: list[Any], said: list[Any]) -> float:
+        ids = tokenizer.apply_chat_template(asked + said, return_tensors="pt", return_dict=True)["input_ids"]
+        with torch.inference_mode():
+            return float(model(input_ids=ids).logits[0, 0])
+
+    margins = [reward(p["prompt"], p["completion"]) - reward(p["prompt"], p["rejected"]) for p in pairs]
+    assert [row["margin"] for row in rows] == pytest.approx(margins, abs=0.05)
+    assert outcome["score"] == sum(margin > 0 for margin in margins) / len(margins)
+    refused(job(tmp_path / "loss", pairs, model=tmp_path / "judge"), SCRIPT, "measure it on pairs, by preference")
+
+
 def test_a_model_whose_weights_are_broken_has_no_score(tiny_model: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 

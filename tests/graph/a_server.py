@@ -54,6 +54,7 @@ class Server:
         self.home.mkdir(exist_ok=True)
         outside = {"HF_HOME": str(self.home / "hf"), "HF_HUB_OFFLINE": "1"}
         environment = {**os.environ, **outside, "POSTGRAD_HOME": str(self.home), "PYTHONPATH": str(NOOP / "site")}
+        environment |= {"POSTGRAD_SMOKE_RUN": "never"}
         command = [sys.executable, "-m", "postgrad", "studio", "--port", str(self.port), "--no-browser"]
         with (self.home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

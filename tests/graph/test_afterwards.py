@@ -70,11 +70,11 @@ def edit_training(**changes: Any) -> Callable[[list[Any]], Any]:
 
 
 def test_what_a_person_edited_is_what_the_record_says(make_goal: MakeGoal) -> None:
-    summary = postgrad.run(make_goal(approve="ask", experiments=1), decide=edit_training(epochs=2, beta=0.3))
+    summary = postgrad.run(make_goal(approve="ask", experiments=1), decide=edit_training(epochs=2, warmup_ratio=0.3))
 
     assert summary["status"] == "succeeded", summary["error"]
     recipe = summary["experiments"][0]["recipe"]
-    assert (recipe["epochs"], recipe["beta"]) == (2, 0.3)
+    assert (recipe["epochs"], recipe["warmup_ratio"]) == (2, 0.3)
     assert "edited" in summary["experiments"][0]["change"]
 
 

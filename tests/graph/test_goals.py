@@ -119,20 +119,42 @@ def test_preference_pairs_are_trained_on_by_dpo_and_measured_as_pairs(
 def test_a_method_that_the_data_cannot_train_is_refused_before_anything_runs(
     doctors: Path, data_goal: Callable[..., Path]
 ) -> None:
-    with pytest.raises(BadInput, match="chosen and rejected"):
+    with pytest.raises(BadInput, match="have no rejected reply, and dpo needs"):
         postgrad.run(data_goal(doctors, more='method = "dpo"'))
 
 
-def test_only_methods_with_a_recipe_are_offered_whatever_else_the_rows_could_train(
+def test_the_methods_that_rows_can_train_are_told_and_others_are_refused(
     doctors: Path, tmp_path: Path, tiny_model: Path
 ) -> None:
     goal = Goal(text="x", base_model=str(tiny_model), data=DataGoal(train=(str(doctors),)))
-    assert check_goal(goal).trains == ("sft",), "short answers could be checked, which GRPO would need"
+    assert check_goal(goal).trains == ("sft", "grpo"), "short answers can be checked"
     unwanted = tmp_path / "unwanted.jsonl"
     row = {"prompt": "How far is it?", "completion": "Who cares.", "label": False}
     unwanted.write_text("".join(json.dumps(row | {"prompt": f"How far is {n}?"}) + "\n" for n in range(100)))
-    with pytest.raises(BadInput, match=r"`sft` needs rows that these data have not \(they train neither\)"):
+    with pytest.raises(BadInput, match=r"all 100 rows are labelled as unwanted: bring such rows, or change `method`"):
         check_goal(goal.model_copy(update={"data": DataGoal(train=(str(unwanted),))}))
+
+
+def test_what_a_method_cannot_be_measured_on_or_learn_from_is_refused_before_anything_runs(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    def refusal(method: str, rows: list[dict[str, Any]], **more: Any) -> str:
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        goal = {"text": "x", "base_model": str(tiny_model), "method": method, "data": {"train": [str(path)]}, **more}
+        with pytest.raises(BadInput) as refused:
+            check_goal(Goal.model_validate(goal))
+        return str(refused.value)
+
+    asked = [{"prompt": f"How far is {n}?", "completion": "Far.", "label": n % 3 == 0} for n in range(200)]
+    assert refusal("kto", asked).startswith("67 rows whose reply is wanted are too few to hold some out")
+    passages = [_passage(n) for n in range(200)]
+    assert "distillation compares replies" in refusal("distill", passages, distill_from=str(tiny_model))
+    pairs = [{"prompt": f"How far is {n}?", "chosen": "Far.", "rejected": "No."} for n in range(200)]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps({"question": f"{n} + 1?", "answer": f"{n + 1}"}) + "\n" for n in range(99)))
+    told = refusal("reward", pairs, benchmark=[{"path": str(questions)}])
+    assert told.startswith("a reward model writes nothing, and benchmark questions is scored by exact")
 
 
 def _passage(n: int) -> dict[str, Any]:
@@ -262,7 +284,6 @@ def test_an_answer_to_other_jobs_is_refused_and_the_gate_asks_again(make_goal: M
 def test_out_of_memory_is_mended_within_the_consent_and_diverging_asks_again(
     make_goal: MakeGoal, settings: Settings, recipe: SetRecipe
 ) -> None:
-    recipe(max_length=8192, micro_batch=8, learning_rate=2.0)
     asked: list[tuple[str, int, float]] = []
 
     def decide(requests: list[Any]) -> Any:
@@ -275,8 +296,8 @@ def test_out_of_memory_is_mended_within_the_consent_and_diverging_asks_again(
     recipe(max_length=8192, micro_batch=8)
     mended = postgrad.run(make_goal(approve="ask", experiments=1), decide=decide)
     assert mended["status"] == "succeeded", mended["error"]
-    assert asked == [("e1", 8, 1e-3)], "less memory for the same mathematics is covered by the first yes"
-    assert mended["experiments"][0]["recipe"]["micro_batch"] == 4
+    assert asked == [("e1", 4, 1e-3)], "less memory for the same mathematics is covered by the first yes"
+    assert mended["experiments"][0]["recipe"]["micro_batch"] == 2
     decisions = Ledger(Database.open(settings.database), mended["run_id"]).decisions()
     (derived,) = [decision for decision in decisions if decision.by == "policy"]
     assert derived.parent in {decision.spec_digest for decision in decisions if decision.by == "person"}

@@ -1,8 +1,9 @@
-"""The training data of a run go where the goal wants them, behind the gate and never twice."""
+"""The training data and the model of a run go where the goal wants them, behind the gate and never twice."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ pytestmark = [
 ]
 
 TO = "anna/physics-rows"
+MODEL = "anna/physicist"
 
 
 @pytest.fixture
@@ -43,10 +45,14 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipe: Callable[...
         yield running
 
 
-def goal_that_publishes(make_goal: MakeGoal, to: str, approve: str = "auto") -> Path:
-    path = make_goal(experiments=1, approve=approve)
-    path.write_text(path.read_text().replace("[limits]", f'[output]\ndata_to = "{to}"\n\n[limits]', 1))
+def goal_that_publishes(make_goal: MakeGoal, to: str, approve: str = "auto", key: str = "data_to", **more: Any) -> Path:
+    path = make_goal(experiments=1, approve=approve, **more)
+    path.write_text(path.read_text().replace("[limits]", f'[output]\n{key} = "{to}"\n\n[limits]', 1))
     return path
+
+
+def goal_that_pushes(make_goal: MakeGoal, to: str = MODEL, approve: str = "auto", **more: Any) -> Path:
+    return goal_that_publishes(make_goal, to, approve, "push_to", **more)
 
 
 def data_set_of(settings: Settings, run_id: str) -> DatasetRecord:
@@ -193,3 +199,106 @@ def test_the_data_of_a_finished_run_are_published_by_a_command(
     kept = command.invoke(app, ["publish", run_id, "--to", str(tmp_path / "rows")])
     assert kept.exit_code == 0, kept.output
     assert (tmp_path / "rows" / "README.md").is_file()
+
+
+def test_the_model_is_pushed_after_the_gate_with_its_adapter_and_a_card(
+    make_goal: MakeGoal, settings: Settings, server: HubServer
+) -> None:
+    asked: list[Request] = []
+
+    def decide(requests: Sequence[Request]) -> Mapping[str, Any]:
+        asked.extend(request for request in requests if request["purpose"] == "publication")
+        assert not server.asked("POST .*"), "nothing leaves before the answer"
+        return approve_all(requests)
+
+    summary = postgrad.run(goal_that_pushes(make_goal, approve="ask"), decide=decide)
+
+    assert summary["status"] == "succeeded", summary["error"]
+    (request,) = asked
+    assert f"publish the merged model of e1: {MODEL}, private" in request["title"]
+    repo = server.repos["models", MODEL]
+    assert repo.private
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= repo.head.files.keys()
+    assert "adapter/adapter_model.safetensors" in repo.head.files
+    assert "quality.json" not in repo.head.files, "only what loading needs leaves"
+    assert repo.head.files["README.md"].content.decode() == request["script_text"], "a person has read the card"
+    (noted,) = Journal(Database.open(settings.database), summary["run_id"]).notes("pushed").values()
+    assert noted["revision"] == repo.head.oid
+    assert repo.head.oid in Path(summary["report"]).read_text(encoding="utf-8")
+
+
+def test_a_person_and_a_licence_can_each_keep_the_model_at_home(
+    make_goal: MakeGoal, server: HubServer, tiny_model: Path, tmp_path: Path
+) -> None:
+    def decide(requests: Sequence[Request]) -> Mapping[str, Any]:
+        return {
+            request["digest"]: {"approved": request["purpose"] != "publication", "reason": "not yet"}
+            for request in requests
+        }
+
+    refused = postgrad.run(goal_that_pushes(make_goal, approve="ask"), decide=decide)
+    assert refused["status"] == "succeeded", refused["error"]
+    assert Path(refused["champion"]["model"], "model.safetensors").is_file()
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    (base / "README.md").write_text("---\nlicense: cc-by-nc-nd-4.0\n---\n")
+    told: list[Event] = []
+    kept = postgrad.run(goal_that_pushes(make_goal, model=base), on_event=told.append)
+    assert kept["status"] == "succeeded", kept["error"]
+    why = "the model is not published: the licence cc-by-nc-nd-4.0 of base forbids sharing changed copies"
+    assert any(event.text.startswith(why) for event in told if event.kind == "note")
+    assert not server.asked("POST .*")
+
+
+def test_a_model_whose_upload_fails_is_pushed_on_resume_and_trained_no_more(
+    make_goal: MakeGoal, server: HubServer
+) -> None:
+    server.trouble("POST /api/models/.*/commit/.*", Fails(403), times=50)
+    summary = postgrad.run(goal_that_pushes(make_goal))
+    assert summary["status"] == "failed"
+    assert summary["error"] == "the model could not be published; `postgrad resume` tries it again"
+    assert summary["champion"]["experiment"] == "e1", "it is saved all the same"
+
+    server.calm()
+    again = postgrad.resume(summary["run_id"])
+
+    assert again["status"] == "succeeded", again["error"]
+    assert again["spent"]["jobs"] == summary["spent"]["jobs"] + 1
+    assert "model.safetensors" in server.repos["models", MODEL].head.files
+
+
+def test_under_paid_a_folder_gets_the_model_without_a_question_and_the_hub_does_not(
+    make_goal: MakeGoal, server: HubServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models" / "mine"
+    summary = postgrad.run(goal_that_pushes(make_goal, str(folder), approve="paid"))
+    assert summary["status"] == "succeeded", summary["error"]
+    assert {"model.safetensors", "README.md", "adapter"} <= {path.name for path in folder.iterdir()}
+    assert not server.asked(".*")
+
+    assert postgrad.run(goal_that_pushes(make_goal, approve="paid"))["status"] == "waiting"
+    assert not server.asked("POST .*")
+
+
+def test_the_model_of_a_finished_run_is_published_by_a_command(
+    make_goal: MakeGoal, settings: Settings, server: HubServer, tmp_path: Path
+) -> None:
+    run_id = postgrad.run(make_goal(experiments=1))["run_id"]
+    command = CliRunner()
+
+    asked = command.invoke(app, ["publish", run_id, "--model", "--to", MODEL], input="n\n")
+    assert asked.exit_code != 0
+    assert not server.asked("POST .*")
+
+    told = command.invoke(app, ["publish", run_id, "--model", "--to", MODEL, "--yes", "--json"])
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["revision"] == server.repos["models", MODEL].head.oid
+    database = Database.open(settings.database)
+    assert Ledger(database, run_id).decisions()[-1].reason == "postgrad publish", "the yes is on record"
+    (noted,) = Journal(database, run_id).notes("pushed").values()
+    assert noted["revision"] == server.repos["models", MODEL].head.oid
+
+    kept = command.invoke(app, ["publish", run_id, "--model", "--to", str(tmp_path / "model")])
+    assert kept.exit_code == 0, kept.output
+    assert (tmp_path / "model" / "model.safetensors").is_file()

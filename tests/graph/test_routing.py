@@ -10,7 +10,8 @@ from agents.brain import Move
 from graph import routing
 from graph.routing import Choice
 from graph.state import RunState
-from shared_memory.records import EvalResult, Experiment, Part, Recipe
+from shared_memory.recipes import SftRecipe
+from shared_memory.records import EvalResult, Experiment, Part
 
 PLENTY = {
     "seconds_left": 1e6, "seconds_kept": 60.0, "jobs_left": 50, "usd_left_micro": 10**9, "usd_kept_micro": 0,
@@ -26,13 +27,13 @@ def result(name: str, part: str, score: float, n: int = 100) -> dict[str, Any]:
 
 
 def experiment(name: str, status: str, parent: str = "baseline", **more: Any) -> dict[str, Any]:
-    fields = {"id": name, "parent": parent, "change": "x", "recipe": Recipe(id="r").plain(), "dataset": "d1"}
+    fields = {"id": name, "parent": parent, "change": "x", "recipe": SftRecipe(id="r").plain(), "dataset": "d1"}
     verdict = {"evaluated": "discard", "crashed": "crash"}.get(status)
     return Experiment.model_validate({**fields, "status": status, "verdict": verdict, **more}).plain()
 
 
 def recipes(count: int) -> dict[str, Any]:
-    return {f"r{n}": Recipe(id=f"r{n}").plain() for n in range(count)}
+    return {f"r{n}": SftRecipe(id=f"r{n}").plain() for n in range(count)}
 
 
 MISSES = {
@@ -57,7 +58,7 @@ def state(**changes: Any) -> RunState:
         "goal": {"text": "t", "benchmark": [{"path": "/b.jsonl", "target": 0.9}], "limits": limits},
         "stock": PLENTY,
         "results": results,
-        "recipes": {"r": Recipe(id="r").plain()},
+        "recipes": {"r": SftRecipe(id="r").plain()},
         "datasets": {"d1": {}},
         "experiments": {name: experiment(name, "evaluated") for name in scores},
     }

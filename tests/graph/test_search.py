@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agents.brain import Brief, Move
 from agents.trainer import playbook, training
+from agents.trainer.diagnosis import diagnose
 from agents.trainer.proposal import DebugProposal, TrainingProposal
 from graph import routing
 from graph.state import RunState
@@ -16,7 +17,13 @@ from shared_memory.records import DatasetRecord, Experiment, Job, JobState, Purp
 from tests.graph.test_routing import recipes, result
 
 JOBS_OF = {Move.BASELINE: 1, Move.DATA: 1, Move.DELIVER: 1, Move.CONFIRM: 1}
-ERRORS = ("loss is nan at step 1", "CUDA out of memory", "timed out after 60 s", "no such column", "rejected: no")
+ERRORS = (
+    "FloatingPointError: the loss is nan; lower the learning rate",
+    "CUDA out of memory",
+    "timed out after 60 s",
+    "no such column",
+    "rejected: no",
+)
 DATASET = DatasetRecord(id="d1", source="s", path="p", digest="0", rows=9)
 
 
@@ -80,8 +87,6 @@ class Search:
         match proposal:
             case TrainingProposal():
                 planned = training.plan_experiments(proposal.plans, brief)
-            case DebugProposal(micro_batch=int(rows)):
-                planned = [training.in_less_memory(experiments[subject], rows)]
             case DebugProposal():
                 planned = training.plan_experiments([proposal.plan] if proposal.plan else [], brief)
             case _:
@@ -92,7 +97,7 @@ class Search:
         self.left -= len(planned)
         for experiment in planned:
             self.state["experiments"][experiment.id] = training.finish_training(
-                experiment, self.ended(experiment)
+                experiment, job := self.ended(experiment), diagnose("", error=job.error) if job.error else None
             ).plain()
 
     def ended(self, experiment: Experiment) -> Job:

@@ -11,6 +11,26 @@ TRACEBACK = """Traceback (most recent call last):
     raise ValueError("first")
 ValueError: first
 """
+TORCHRUN = """Traceback (most recent call last):
+  File "torch/distributed/launcher/api.py", line 383, in launch_agent
+    raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+=======================================================
+train.py FAILED
+-------------------------------------------------------
+Failures:
+[1]:
+  rank      : 0 (local_rank: 0)
+  exitcode  : -15 (pid: 20008)  (SIGTERM)
+  traceback : Signal 15 (SIGTERM) received by PID 20008
+-------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  rank      : 1 (local_rank: 1)
+  exitcode  : -9 (pid: 20009)  (SIGKILL)
+  traceback : Signal 9 (SIGKILL) received by PID 20009
+=======================================================
+"""
 
 
 def test_progress_and_result_are_read_in_order_among_plain_lines() -> None:
@@ -50,6 +70,8 @@ def test_deeply_nested_text_from_a_job_is_no_event() -> None:
         (TRACEBACK + "error: no rows; add some\n", 1, "no rows; add some"),
         (TRACEBACK + "\nDuring handling of it:\n\n" + TRACEBACK.replace("first", "second"), 1, "ValueError: second"),
         ("\n".join("[rank1]: " + line for line in TRACEBACK.splitlines()), 1, "ValueError: first"),
+        (TRACEBACK + TORCHRUN, 1, "ValueError: first"),
+        (TORCHRUN.replace("(SIGKILL)", "(SIGBUS)").replace("Signal 9", "Signal 7"), 1, "killed by SIGBUS"),
         (TRACEBACK.replace("first", "1 problem\n  in the second line"), 1, "ValueError: 1 problem"),
         (
             "  File 'a.py', line 1\n    def f(:\n          ^\nSyntaxError: invalid syntax\n",
@@ -67,7 +89,7 @@ def test_the_last_words_are_the_cause_in_one_line(log: str, exit_code: int | Non
     assert last_words(log, exit_code) == words
 
 
-@pytest.mark.parametrize(("log", "exit_code"), [("step 4\n", -9), (TRACEBACK, 137), ("Killed\n", None)])
+@pytest.mark.parametrize(("log", "exit_code"), [("step 4\n", -9), (TRACEBACK, 137), ("Killed\n", None), (TORCHRUN, 1)])
 def test_a_job_killed_by_the_system_probably_ran_out_of_memory(log: str, exit_code: int | None) -> None:
     assert "out of memory" in last_words(log, exit_code)
 

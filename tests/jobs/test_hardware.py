@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.jobs.hardware import GIB, cpu_limit, local_hardware, memory_limit, read_gpus, visible
+from agents.jobs.hardware import GIB, calculates_in_bf16, cpu_limit, local_hardware, memory_limit, read_gpus, visible
 
 
 def group(folder: Path, **limits: str) -> None:
@@ -45,3 +45,10 @@ def test_gpus_are_read_from_nvidia_smi_and_filtered_as_cuda_does() -> None:
     assert visible(gpus, "1") == gpus[1:]
     assert visible(gpus, "GPU-aa") == gpus[:1]
     assert visible(gpus, "") == visible(gpus, "-1") == []
+
+
+def test_a_processor_says_whether_it_calculates_in_bfloat16() -> None:
+    assert calculates_in_bf16("processor : 0\nflags : fpu avx2 avx512_bf16\n")
+    assert calculates_in_bf16("flags\t\t: fpu amx_tile\n")
+    assert not calculates_in_bf16("flags : fpu avx2\n")
+    assert not calculates_in_bf16("")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from agents.jobs import local, supervise
+from agents.jobs import launch, local, log_file, supervise
 from agents.jobs.hardware import Gpu, LocalHardware
 from agents.jobs.local import LocalRunner
+from agents.jobs.measure import read_gpu_use
 from shared_memory.errors import BadInput, Unavailable
 from shared_memory.records import JobState
 from shared_memory.run_paths import RunPaths
-from tests.jobs.conformance import SLEEPER, Bench, RunnerConformance, wait, wait_for_text
+from tests.jobs.conformance import SLEEPER, Bench, RunnerConformance, eventually, wait, wait_for_text
 
 COUNTED = "open('runs', 'a').write('run\\n')"
 FAMILY = """
@@ -76,15 +78,6 @@ def has_no_processes(key: str) -> bool:
     return not processes_of(key)
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10) -> bool:
-    give_up_at = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > give_up_at:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 def in_another_process(action: Callable[[], object]) -> int:
     """Fork, do `action` there, and end; returns the process id."""
     pid = os.fork()
@@ -110,7 +103,7 @@ def test_standard_output_and_error_share_the_log_in_order(bench: Bench) -> None:
 
 
 def test_a_log_larger_than_one_piece_comes_whole(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "LOG_PIECE", 64)
+    monkeypatch.setattr(log_file, "LOG_PIECE", 64)
     runner = bench.new_runner()
     backend_id = bench.submit("for n in range(30): print(f'{n} ' * n)\nprint('x' * 1000, end='')")
     wait(runner, backend_id)
@@ -307,7 +300,66 @@ def test_a_job_gets_its_own_environment_and_not_ours(bench: Bench, monkeypatch: 
     ours = {"PYTHONUNBUFFERED", "HF_HUB_DISABLE_TELEMETRY", "TOKENIZERS_PARALLELISM", "TRACKIO_DIR", supervise.STAMP}
     ours.add("HF_TOKEN_PATH")
     names = {line.partition("=")[0] for line in lines} - ours - {"CUDA_VISIBLE_DEVICES", "LC_CTYPE"}
-    assert names <= local.PASSED_ON
+    assert names <= launch.PASSED_ON
+
+
+def test_a_job_that_uses_more_memory_than_it_may_fails_with_that_cause(bench: Bench, tmp_path: Path) -> None:
+    script = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "room = bytearray(100 * 2**20); import time; time.sleep(60)"])
+time.sleep(SECONDS)
+room = bytearray(100 * 2**20)
+print("filled", flush=True)
+time.sleep(60 if SECONDS else 0)
+"""
+    runner = LocalRunner(tmp_path / "slots", bench.paths.jobs, grace=0.5, memory_gib=0.15)
+    ended = wait(runner, runner.submit(*bench.job(script.replace("SECONDS", "0.5"))))
+    assert ended.state == JobState.FAILED
+    assert re.fullmatch(
+        r"out of memory: it used 0\.(1[5-9]|2\d) GiB of the machine's memory and may use 0\.15; "
+        r"use a smaller micro-batch or more memory",
+        ended.error,
+    ), ended.error
+    enough = LocalRunner(tmp_path / "slots", bench.paths.jobs, grace=0.5, memory_gib=1)
+    assert wait(enough, enough.submit(*bench.job(script.replace("SECONDS", "0")))).state == JobState.SUCCEEDED
+
+
+def test_a_running_job_is_measured_with_all_its_processes(bench: Bench) -> None:
+    child = "room = bytearray(100 * 2**20)\nwhile True: pass"
+    key = bench.submit(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])")
+    runner = bench.new_runner()
+    wait(runner, key, JobState.RUNNING)
+    assert eventually(lambda: runner.metrics(key).get("memory_gib", 0) > 0.1)
+    assert eventually(lambda: runner.metrics(key).get("cpu_percent", 0) > 20)
+    assert "gpu_percent" not in runner.metrics(key), "it was given none"
+    assert runner.metrics("0" * 32) == {}
+
+
+def test_the_use_of_gpus_is_read() -> None:
+    assert read_gpu_use("90, 1024\n70, 3072\n") == {"gpu_percent": 80.0, "gpu_memory_gib": 4.0}
+    assert read_gpu_use("[N/A], 512\n") == {"gpu_memory_gib": 0.5}
+    assert read_gpu_use("") == {}
+
+
+def test_a_job_takes_as_many_gpus_as_it_asks_for_or_waits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = tuple(Gpu(index=n, uuid=f"GPU-{n}", name="a GPU", memory_gib=24) for n in range(3))
+    monkeypatch.setattr(local, "local_hardware", lambda: LocalHardware(cpu_cores=2, ram_gib=8, gpus=gpus))
+    monkeypatch.setattr(launch, "python_command", lambda spec: [sys.executable, spec.script])
+    runner = bench.new_runner()
+    spec, key, folder = bench.job("import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(60)")
+    first = runner.submit(spec.model_copy(update={"flavor": "gpu", "devices": 2}), key, folder)
+    wait_for_text(runner, first, "0,1")
+    spec, key, folder = bench.job("print('done')")
+    second = runner.submit(spec.model_copy(update={"flavor": "gpu", "devices": 2}), key, folder)
+    spec, key, folder = bench.job("import os; print(os.environ['CUDA_VISIBLE_DEVICES'])")
+    third = runner.submit(spec.model_copy(update={"flavor": "gpu"}), key, folder)
+    assert wait(runner, third).state == JobState.SUCCEEDED
+    assert runner.logs(third, 0)[0] == "2\n"
+    assert runner.status(second).state == JobState.QUEUED
+    runner.cancel(first)
+    assert wait(runner, second).state == JobState.SUCCEEDED
+    with pytest.raises(BadInput, match="asks for 4 GPUs, and this machine has 3"):
+        runner.submit(spec.model_copy(update={"flavor": "gpu", "devices": 4}), *bench.job("pass")[1:])
 
 
 def test_what_cannot_be_submitted_is_refused_with_the_next_move(bench: Bench, tmp_path: Path) -> None:

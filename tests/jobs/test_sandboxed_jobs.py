@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from agents import sandbox
-from agents.jobs import local
+from agents.jobs import launch
 from agents.jobs.local import LocalRunner
 from shared_memory.errors import BadInput, Unavailable
 from shared_memory.records import JobState
 from shared_memory.run_paths import RunPaths
-from tests.jobs.conformance import Bench, RunnerConformance, wait, wait_for_text
-from tests.jobs.test_local_runner import FAMILY, eventually, has_no_processes, processes_of
+from tests.jobs.conformance import Bench, RunnerConformance, eventually, wait, wait_for_text
+from tests.jobs.test_local_runner import FAMILY, has_no_processes, processes_of
 
 pytestmark = pytest.mark.skipif(bool(sandbox.fault_of_this_machine()), reason=sandbox.fault_of_this_machine())
 
@@ -84,7 +84,7 @@ def test_a_sandboxed_job_dies_with_its_supervisor(bench: Bench) -> None:
 
 
 def test_a_job_past_a_limit_of_the_sandbox_fails_and_says_which(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "SANDBOX_OUTPUT", 100_000)
+    monkeypatch.setattr(launch, "SANDBOX_OUTPUT", 100_000)
     key = bench.submit("while True: print('y' * 1000)")
     status = wait(bench.new_runner(), key)
     assert (status.state, status.error) == (JobState.FAILED, "it printed more than 0.0954 MiB; it was ended")
@@ -111,7 +111,7 @@ def test_a_job_that_is_allowed_to_runs_without_a_sandbox_and_under_its_limits(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.sandbox = "none"
-    monkeypatch.setattr(local, "SANDBOX_PROCESSES", 4)
+    monkeypatch.setattr(launch, "SANDBOX_PROCESSES", 4)
     script = "import os, subprocess\nprint(os.path.exists('/proc/1'), os.environ.get('HF_HOME'), flush=True)\n"
     key = bench.submit(script + "for n in range(8): subprocess.Popen(['sleep', '60'])\nimport time; time.sleep(60)")
     status = wait(bench.new_runner(), key)

@@ -1,7 +1,7 @@
 """A training job in a tenth of a second: it keeps the job contract, and leaves an adapter that says how good it is.
 
 The quality (share of items that `evaluate.py` beside it will score as right) grows with the epochs; a learning rate
-above 1 diverges, one above 10 takes until it is stopped, and a very low one gains little. More than four long rows at
+above 1 diverges, one above 10 takes until it is stopped, and a very low one gains little. More than two long rows at
 once do not fit into memory.
 """
 
@@ -22,15 +22,17 @@ if config["learning_rate"] > 10:
         print(json.dumps({"step": second, "steps": 600, "loss": 1.0, "seconds": float(second)}), flush=True)
         time.sleep(0.2)
 if config["learning_rate"] > 1:
-    raise FloatingPointError("loss is nan at step 1; lower the learning rate")
-if config["micro_batch"] > 4 and config["max_length"] > 4096:
+    raise FloatingPointError("the loss is nan; lower the learning rate")
+if config["micro_batch"] > 2 and config["max_length"] > 4096:
     raise MemoryError("out of memory; use a smaller micro-batch")
 gain = 0.3 if config["method"] == "dpo" else min(0.3, 300 * config["learning_rate"])
 rows = len(Path(config["data"]).read_text().splitlines())
 out = Path("out/adapter")
 out.mkdir(parents=True, exist_ok=True)
 (out / "quality.json").write_text(json.dumps({"quality": before + gain * config["epochs"]}))
-(out / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+(out / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": config["model"]}))
+weights = json.dumps({"__metadata__": {"says": (out / "quality.json").read_text()}}).encode()
+(out / "adapter_model.safetensors").write_bytes(len(weights).to_bytes(8, "little") + weights)
 line = {"step": 1, "steps": 1, "loss": 1.5, "seconds": 0.1}
 Path("out/metrics.jsonl").write_text(json.dumps(line) + "\n")
 print(json.dumps(line))

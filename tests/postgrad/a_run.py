@@ -15,6 +15,7 @@ from shared_memory.database import Database
 from shared_memory.goal import Goal, parse_goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
+from shared_memory.recipes import SftRecipe
 from shared_memory.records import (
     Branch,
     CategoryScore,
@@ -31,7 +32,6 @@ from shared_memory.records import (
     JobState,
     Part,
     Purpose,
-    Recipe,
     Step,
     Verdict,
 )
@@ -176,9 +176,9 @@ class ARun:
         self.journal.put(result)
         return result
 
-    def prepare(self) -> Recipe:
+    def prepare(self) -> SftRecipe:
         """Findings, a recipe and a data set."""
-        recipe = Recipe(
+        recipe = SftRecipe(
             id="lora-small",
             learning_rate=1e-3,
             batch=16,
@@ -220,7 +220,7 @@ class ARun:
         self,
         name: str,
         parent: str,
-        recipe: Recipe,
+        recipe: SftRecipe,
         verdict: Verdict | None,
         change: str,
         loss: float,

@@ -64,6 +64,7 @@ def tree_of_experiments(home: Path, low: float = -0.9, high: float = -0.7, text:
     run.journal.put(data.model_copy(update={"steps": (step, *data.steps)}))
     oom = "CUDA out of memory; use a smaller micro-batch"
     first = run.job(Purpose.TRAINING, "e1", error=oom, by="person", micro_batch=16)
+    run.journal.note("diagnosis", first.key, Diagnosis(kind="out_of_memory", evidence=(oom,)).plain())
     again = run.job(Purpose.TRAINING, "e1", parent=first.spec_digest, micro_batch=8)
     e1 = run.train("e1", "baseline", recipe, Verdict.DISCARD, "SFT, LoRA r16, lr 0.001, 1 epoch", loss=1.6)
     less = recipe.model_copy(update={"micro_batch": 8})
@@ -73,10 +74,11 @@ def tree_of_experiments(home: Path, low: float = -0.9, high: float = -0.7, text:
     run.journal.put(plan.model_copy(update={"status": "crashed", "verdict": Verdict.DISCARD,
                                             "error": "rejected: it costs too much"}))  # fmt: skip
     nan = "loss is nan at step 3; lower the learning rate"
-    run.job(Purpose.TRAINING, "e3", error=nan, by="person")
+    third = run.job(Purpose.TRAINING, "e3", error=nan, by="person")
+    run.journal.note("diagnosis", third.key, Diagnosis(kind="diverged", evidence=(nan,)).plain())
     run.journal.put(plan.model_copy(update={"id": "e3", "change": "SFT, LoRA r16, lr 0.02", "status": "crashed",
                                             "error": nan, "verdict": Verdict.CRASH,
-                                            "diagnosis": Diagnosis(kind="diverged", evidence=nan)}))  # fmt: skip
+                                            "diagnosis": Diagnosis(kind="diverged", evidence=(nan,))}))  # fmt: skip
     tried = (("e4", "e3", "e3 with learning rate 0.02 → 0.00667", Branch.DEBUG, Verdict.KEEP, 1.9),
              ("e5", "e4", "one more epoch from e4's checkpoint (1 → 2)", Branch.IMPROVE, Verdict.KEEP, 1.5),
              ("e6", "e5", "e5 with epochs 2 → 1", Branch.ABLATE, Verdict.DISCARD, 1.8))  # fmt: skip

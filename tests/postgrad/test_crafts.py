@@ -1,18 +1,15 @@
-"""Each craft on its own, from Python and from the command line: audit, plan, evaluate, compare."""
+"""Crafts on their own, from Python and from the command line: audit, evaluate, compare."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import postgrad
-from agents.base_model import find_base_model
-from agents.jobs import hardware
 from postgrad.doctor import examine
 from postgrad.report.evidence import gather
 from shared_memory.database import Database
@@ -25,10 +22,6 @@ from tests.postgrad.test_cli import COMMAND, Cli, cli, environment
 __all__ = ["cli", "environment"]
 
 Recipe = Callable[..., None]
-LLAMA_8B = {
-    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False,
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -37,15 +30,6 @@ def questions(tmp_path: Path) -> Path:
     path = tmp_path / "sums.csv"
     path.write_text("question,answer\n" + "".join(f"What is {n} + {n}?,{2 * n}\n" for n in range(40)))
     return path
-
-
-@pytest.fixture
-def config_only(tmp_path: Path) -> Path:
-    """A model folder with nothing but the config.json of an 8B Llama."""
-    folder = tmp_path / "llama-8b"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(LLAMA_8B))
-    return folder
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -147,101 +131,6 @@ def test_doctor_on_a_read_only_home_leaves_the_database_alone(
 
 def test_the_version_is_told() -> None:
     assert command("--version").stdout == f"postgrad {postgrad.__version__}\n"
-
-
-# Plan
-
-
-def test_plan_counts_an_8b_model_from_its_config_and_splits_the_batch_until_it_fits(
-    config_only: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a_gpu = hardware.Gpu(index=0, uuid="GPU-0", name="NVIDIA H100", memory_gib=37.0)
-    machine = hardware.LocalHardware(cpu_cores=8, ram_gib=64, gpus=(a_gpu,))
-    monkeypatch.setattr(hardware, "local_hardware", lambda: machine)
-
-    planned = postgrad.plan(config_only, "sft")
-
-    memory = planned["memory"]
-    assert planned["parameters"] == 8_030_261_248
-    assert memory["peak"] == pytest.approx(sum(gib for part, gib in memory.items() if part != "peak"), abs=0.01)
-    assert memory["weights"] == pytest.approx(4 * 8.03e9 / 2**30, rel=0.02)
-    assert planned["hardware"] == {"name": "NVIDIA H100", "count": 1, "vram_gib": 37.0, "usd_per_hour": 0.0}
-    assert planned["batch"] == {"per_device": 2, "accumulation": 8, "effective": 16}
-    assert planned["hours"] is None
-
-
-def test_plan_says_when_nothing_would_fit(config_only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = hardware.LocalHardware(cpu_cores=2, ram_gib=4)
-    monkeypatch.setattr(hardware, "local_hardware", lambda: machine)
-
-    planned = postgrad.plan(config_only)
-
-    assert planned["batch"]["per_device"] == 1
-    assert any("does not fit" in warning and "4.0 GiB" in warning for warning in planned["warnings"])
-
-
-def test_plan_tells_the_hours_of_given_data(config_only: Path, questions: Path) -> None:
-    assert postgrad.plan(config_only, data=questions)["hours"] > 0
-    assert postgrad.plan(config_only)["hours"] is None
-
-
-def test_plan_counts_the_weights_that_are_there(tiny_model: Path) -> None:
-    planned = postgrad.plan(tiny_model)
-
-    assert planned["parameters"] == find_base_model(str(tiny_model)).parameters
-    assert not any("counted from config.json" in warning for warning in planned["warnings"])
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({**LLAMA_8B, "num_experts": 8}, "mixture of experts"),
-        ({"n_embd": 768, "n_layer": 12}, "no number `hidden_size`"),
-        ([], "JSON object"),
-    ],
-)
-def test_plan_refuses_a_config_that_it_cannot_count(config_only: Path, config: object, said: str) -> None:
-    (config_only / "config.json").write_text(json.dumps(config))
-
-    with pytest.raises(BadInput, match=said):
-        postgrad.plan(config_only)
-
-
-def test_plan_knows_only_methods_with_a_recipe(config_only: Path) -> None:
-    for method in ("kto", "prayer"):
-        with pytest.raises(BadInput, match=method if method == "kto" else "method"):
-            postgrad.plan(config_only, method)
-
-
-def test_plan_goes_by_the_data_and_names_the_methods_there_are(config_only: Path, tmp_path: Path) -> None:
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text("".join(f'{{"prompt": "{n}?", "chosen": "yes", "rejected": "no"}}\n' for n in range(4)))
-
-    assert postgrad.plan(config_only)["recipe"]["method"] == "sft"
-    assert postgrad.plan(config_only, data=pairs)["recipe"]["method"] == "dpo"
-    assert postgrad.plan(config_only, "sft", data=pairs)["recipe"]["method"] == "sft"
-    with pytest.raises(BadInput, match="`prayer`; give auto, sft, dpo"):
-        postgrad.plan(config_only, "prayer")
-
-
-def test_plan_needs_no_heavy_library(config_only: Path) -> None:
-    code = f"""
-import sys, postgrad
-postgrad.plan({str(config_only)!r})
-print([name for name in ("torch", "transformers", "langgraph") if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_plan_prints_a_table_or_one_json_document(config_only: Path) -> None:
-    table = command("plan", config_only)
-    assert table.returncode == 0, table.stderr
-    assert "8,030 M parameters" in table.stdout
-    assert "optimizer" in table.stdout
-
-    assert json.loads(command("plan", config_only, "--method", "dpo", "--json").stdout)["recipe"]["method"] == "dpo"
-    assert command("plan", config_only.with_name("absent"), "--json").returncode == 2
 
 
 # Evaluate

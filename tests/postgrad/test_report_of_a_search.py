@@ -56,7 +56,7 @@ def test_what_failed_is_told_with_what_was_done_about_it(tmp_path: Path) -> None
     rows = [
         line for line in markdown.splitlines() if line.startswith(("| training of e1, att", "| training of e3, att"))
     ]
-    assert "out of memory | trained again with 16 → 8 rows on the device at once" in rows[0]
+    assert "out of memory | trained again with micro batch 16 → 8, the mathematics as before" in rows[0]
     assert rows[0].endswith(": succeeded |")
     assert "diverged | mended as e4 (e3 with learning rate 0.02 → 0.00667): keep" in rows[1]
     assert "| e2, refused by a person | it costs too much |" in markdown

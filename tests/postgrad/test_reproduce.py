@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import postgrad
-from agents.jobs import local
+from agents.jobs import launch
 from postgrad import reproduce
 from postgrad.decide import approve_all
 from postgrad.reproduction import outcome
@@ -80,7 +80,7 @@ def test_rows_held_out_are_the_measure_again(tmp_path: Path, tiny_model: Path) -
 def jobs_with(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Changes what the jobs' Python does, as another version of a package would."""
     site = settings.home / "site"
-    monkeypatch.setattr(local, "PASSED_ON", local.PASSED_ON | {"PYTHONPATH"})
+    monkeypatch.setattr(launch, "PASSED_ON", launch.PASSED_ON | {"PYTHONPATH"})
     monkeypatch.setenv("PYTHONPATH", str(site))
 
     def put(code: str) -> None:

@@ -12,7 +12,7 @@ from postgrad.answer import answer, improved
 from postgrad.summary import summarise, summarise_all
 from postgrad.tables import show_runs, show_summary
 from shared_memory.errors import BadInput
-from shared_memory.records import Part, Recipe, Verdict
+from shared_memory.records import Part, Verdict
 from shared_memory.runs import Outcome, RunStatus
 from tests.postgrad.a_run import SECRET, ARun, baseline, finished_run, new_run
 from tests.postgrad.a_tree import loss, tree_of_experiments
@@ -147,7 +147,7 @@ def test_an_unsaved_experiment_with_less_loss_is_ahead_of_the_baseline(tmp_path:
     summary = summarise(run.settings, run.db, run.run_id)
     assert summary["champion"]["experiment"] == "baseline"
     assert "the one experiment did not score better than the base model on the selection items" in answer(summary)
-    run.train("e2", "baseline", run.journal.all(Recipe)["lora-small"], Verdict.KEEP, "LoRA", loss=1.6)
+    run.train("e2", "baseline", run.journal.recipes()["lora-small"], Verdict.KEEP, "LoRA", loss=1.6)
     loss(run, "e2", Part.SELECTION, 2.1)
     assert summarise(run.settings, run.db, run.run_id)["champion"] == {}, "it is ahead, and not saved"
 

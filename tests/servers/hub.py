@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,10 +29,16 @@ TOKEN = "hf_AnnasOwnToken0123456789"
 
 @dataclass(frozen=True)
 class Fails:
-    """An answer of an error status, before anything is done."""
+    """An answer of an error status."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
+    afterwards: bool = False
+    """Whether the request has been carried out all the same."""
+
+    @property
+    def answer(self) -> Answer:
+        return Answer({"error": "it failed"}, self.status, self.headers)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ class HubServer:
     """Where files in LFS come from and go to: another origin, that no token belongs to."""
     users: dict[str, str] = field(default_factory=lambda: {TOKEN: "anna"})
     """Token → user."""
+    orgs: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Organisation → its members, who may write there."""
+    services: list[Callable[[Request], Answer | None]] = field(default_factory=list)
+    """What else answers at this endpoint, asked first; None where it is not theirs."""
     repos: dict[tuple[str, str], Repo] = field(default_factory=dict)
     """(kind, id) → repository."""
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -147,11 +157,11 @@ def _answer(
     with lock:
         served.requests.append(request)
         what = served.befalls(request)
-        if isinstance(what, Fails):
-            return Answer({"error": "it failed"}, what.status, dict(what.headers)), None
-        answer = route(request)
+        if isinstance(what, Fails) and not what.afterwards:
+            return what.answer, None
+        answer = next(filter(None, (service(request) for service in served.services)), None) or route(request)
         served.afterwards(request)
-        return answer, what
+        return (what.answer, None) if isinstance(what, Fails) else (answer, what)
 
 
 @contextmanager
@@ -169,9 +179,12 @@ def _serving(
             request = Request(host, self.command, unquote(url.path), parse_qs(url.query), headers, body)
             self._send(*answer(request))
 
-        do_GET = do_HEAD = do_POST = do_PUT = _serve  # noqa: N815 - the names that http.server calls
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 - the names that http.server calls
 
         def _send(self, answer: Answer, dies: DiesAfter | None) -> None:
+            if isinstance(answer.content, Iterator):
+                self._stream(answer, dies)
+                return
             status, content, headers = answer.ranged(self.headers.get("Range"))
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(content))} | headers).items():
@@ -181,6 +194,24 @@ def _serving(
                 self.wfile.write(content if dies is None else content[: dies.sent])
             if dies is not None:
                 self._die(dies)
+
+        def _stream(self, answer: Answer, dies: DiesAfter | None) -> None:
+            """Server-sent events as they come, until their end or the client's; `dies` counts their bytes."""
+            self.send_response(answer.status)
+            for name, value in ({"Transfer-Encoding": "chunked"} | dict(answer.headers)).items():
+                self.send_header(name, value)
+            self.end_headers()
+            left = dies.sent if dies else None
+            with suppress(ConnectionError):
+                for piece in answer.content:
+                    part = piece if left is None else piece[:left]
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part) if part else b"")
+                    self.wfile.flush()
+                    left = None if left is None else left - len(part)
+                    if dies is not None and not left:
+                        self._die(dies)
+                        return
+                self.wfile.write(b"0\r\n\r\n")
 
         def _die(self, dies: DiesAfter) -> None:
             self.close_connection = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -68,6 +69,7 @@ class Routes:
             ("GET", rf"{API}/tree/(?P<revision>refs/[^/]+/[^/]+|[^/]+)(?:/(?P<path>.+))?", self._tree),
             ("POST", rf"{API}/paths-info/(?P<revision>.+)", self._paths_info),
             ("GET", rf"{API}/refs", self._refs),
+            ("GET", rf"{API}/auth-check(?P<write>/write)?", self._auth_check),
             ("GET", rf"{API}/commits/(?P<revision>.+)", self._commits),
             ("POST", rf"{API}/preupload/(?P<revision>.+)", self._preupload),
             ("POST", rf"{API}/commit/(?P<revision>.+)", self._commit),
@@ -96,6 +98,8 @@ class Routes:
         """Signed addresses: whoever has one gets, or puts, the object."""
         sha256 = request.path.rpartition("/")[2]
         if request.method == "PUT":
+            if hashlib.sha256(request.body).hexdigest() != sha256:  # the client died on the way
+                return Answer({"error": "not what its name says"}, 400)
             self._server.objects[sha256] = request.body
             return Answer()
         content = self._server.objects.get(sha256)
@@ -111,22 +115,40 @@ class Routes:
         """The repository, where the one who asks may know of it."""
         user = self._user(request)
         repo = self._server.repos.get((kind or "models", repo_id))
-        if repo is None or (repo.private and user not in {repo.owner, *repo.readers}):
+        if repo is None or (repo.private and not self._is_of(user, repo.owner) and user not in repo.readers):
             # The Hub does not tell those who are not logged in whether a repository exists.
             raise _Refused(404 if user else 401, "RepoNotFound", "Repository not found")
         return repo
 
     def _writable(self, request: Request, kind: str | None, repo_id: str) -> Repo:
         repo = self._repo(request, kind, repo_id)
-        if self._user(request) != repo.owner:
+        if not self._is_of(self._user(request), repo.owner):
             raise _Refused(403, "", "Forbidden: you must have write access")
         return repo
+
+    def _is_of(self, user: str, owner: str) -> bool:
+        """Whether a user may do what the owner of a repository may: being it, or a member of it."""
+        return user == owner or user in self._server.orgs.get(owner, frozenset())
+
+    def _require_terms(self, request: Request, repo: Repo) -> None:
+        """Refuses whoever has not been given access to a gated repository."""
+        user = self._user(request)
+        if repo.gated and user not in {repo.owner, *repo.readers}:
+            url = f"{self._server.endpoint}/{'' if repo.kind == 'models' else f'{repo.kind}/'}{repo.id}"
+            why = "ask for access" if user else "you must have access to it and be authenticated to access it"
+            what = f"Access to {repo.id} is restricted. Visit {url} to {why}."
+            raise _Refused(403 if user else 401, "GatedRepo", what)
 
     def _at(self, repo: Repo, revision: str | None) -> Commit:
         commit = repo.at(revision or "main")
         if commit is None:
             raise _Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return commit
+
+    def _auth_check(self, request: Request, kind: str, id: str, write: str | None) -> Answer:
+        repo = self._writable(request, kind, id) if write else self._repo(request, kind, id)
+        self._require_terms(request, repo)
+        return Answer({})
 
     def _whoami(self, request: Request) -> Answer:
         user = self._user(request)
@@ -140,7 +162,7 @@ class Routes:
         owner = asked.get("organization") or user
         if not user:
             raise _Refused(401, "", "Invalid username or password.")
-        if owner != user:
+        if not self._is_of(user, owner):
             raise _Refused(403, "", f"You don't have the rights to create a repository under {owner}")
         key = f"{asked.get('type', 'model')}s", f"{owner}/{asked['name']}"
         url = f"{self._server.endpoint}/{'datasets/' if key[0] == 'datasets' else ''}{key[1]}"
@@ -256,11 +278,7 @@ class Routes:
 
     def _resolve(self, request: Request, kind: str | None, id: str, revision: str, path: str) -> Answer:
         repo = self._repo(request, kind, id)
-        user = self._user(request)
-        if repo.gated and user not in {repo.owner, *repo.readers}:
-            url = f"{self._server.endpoint}/{f'{kind}/' if kind else ''}{id}"
-            why = "ask for access" if user else "you must have access to it and be authenticated to access it"
-            raise _Refused(403 if user else 401, "GatedRepo", f"Access to {id} is restricted. Visit {url} to {why}.")
+        self._require_terms(request, repo)
         commit = self._at(repo, revision)
         blob = commit.files.get(path)
         if blob is None:

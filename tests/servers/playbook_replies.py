@@ -9,7 +9,8 @@ from typing import Any
 from agents.brain import Brief, DataAudit, Move
 from graph.context import RULES
 from shared_memory.goal import Goal
-from shared_memory.records import DatasetRecord, Diagnosis, Experiment, Finding, Recipe
+from shared_memory.recipes import recipe_of
+from shared_memory.records import DatasetRecord, Diagnosis, Experiment, Finding
 from tests.servers.openai_chat import Request, Says
 
 
@@ -47,7 +48,7 @@ def brief_in(request: Request) -> Brief:
         unmeasured=tuple(facts["unmeasured"]),
         parameters=facts["parameters"],
         findings={key: Finding(id=key, **words["findings"][key], **plain) for key, plain in facts["findings"].items()},
-        recipes={key: Recipe(**plain, **words["recipes"][key]) for key, plain in facts["recipes"].items()},
+        recipes={key: recipe_of({**plain, **words["recipes"][key]}) for key, plain in facts["recipes"].items()},
         datasets={
             key: DatasetRecord(id=key, source="", path="", digest="", **plain)
             for key, plain in facts["datasets"].items()

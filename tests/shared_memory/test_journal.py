@@ -7,6 +7,7 @@ import pytest
 from shared_memory.database import Database
 from shared_memory.errors import PostgradError
 from shared_memory.journal import Journal
+from shared_memory.recipes import SftRecipe
 from shared_memory.records import (
     CategoryScore,
     ComparisonResult,
@@ -18,13 +19,12 @@ from shared_memory.records import (
     JobState,
     Part,
     Purpose,
-    Recipe,
     Record,
     Step,
     Verdict,
 )
 
-EXPERIMENT = Experiment(id="e1", parent="baseline", change="LoRA r16", recipe=Recipe(id="lora"), dataset="d1")
+EXPERIMENT = Experiment(id="e1", parent="baseline", change="LoRA r16", recipe=SftRecipe(id="lora"), dataset="d1")
 RESULT = EvalResult(
     experiment="e1",
     benchmark="physics",
@@ -50,7 +50,7 @@ COMPARISON = ComparisonResult(
 )
 RECORDS: list[tuple[Record, str]] = [
     (Finding(id="f1", claim="LoRA works", source="arXiv 2106.09685"), "f1"),
-    (Recipe(id="lora"), "lora"),
+    (SftRecipe(id="lora"), "lora"),
     (DATASET, "d1"),
     (EXPERIMENT, "e1"),
     (RESULT, "e1/physics/report"),
@@ -91,8 +91,8 @@ def test_putting_an_identical_record_adds_nothing_but_going_back_is_a_version(jo
 
 
 def test_a_record_can_be_filed_under_another_id(journal: Journal) -> None:
-    assert journal.put(Recipe(id="lora"), id="plan/1") == "plan/1"
-    assert list(journal.all(Recipe)) == ["plan/1"]
+    assert journal.put(SftRecipe(id="lora"), id="plan/1") == "plan/1"
+    assert list(journal.recipes()) == ["plan/1"]
 
 
 def test_notes_hold_text_and_plain_data_beside_the_records(journal: Journal) -> None:
@@ -101,7 +101,7 @@ def test_notes_hold_text_and_plain_data_beside_the_records(journal: Journal) -> 
     journal.note("recipe", "n1", "new text")
     assert journal.notes("recipe") == {"n1": "new text", "n2": {"rows": 3, "nested": [1, None]}}
     assert list(journal.notes("recipe")) == ["n1", "n2"]
-    assert journal.all(Recipe) == {}
+    assert journal.recipes() == {}
 
 
 def test_runs_keep_apart_and_outlive_the_process(tmp_path: Path) -> None:

@@ -1,69 +1,20 @@
 """The training job, run as a runner would run it: a folder, a config, a process."""
 
+from __future__ import annotations
+
 import json
 import math
-import os
-import shutil
 import signal
-import subprocess
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents.trainer.scripts.train import left_out
-from tests.tiny import tiny_tokenizer
-
-SCRIPT = Path(__file__).parents[2] / "agents" / "trainer" / "scripts" / "train.py"
-PLACES = ("attic", "bridge", "cellar", "dock", "earth", "field", "garden", "harbour")
-ROWS = [
-    {
-        "prompt": [{"role": "user", "content": f"Item {number}: what is kept in the {place}?"}],
-        "completion": [{"role": "assistant", "content": f"{number * 7} kg of {place[::-1]}."}],
-    }
-    for number, place in enumerate(PLACES, 2)
-]
-NO_NETWORK = """
-import socket
-def refuse(*a, **k):
-    raise AssertionError("a socket was opened to the outside")
-socket.getaddrinfo = refuse
-socket.create_connection = refuse
-"""
-LEARNS = {"batch": 4, "micro_batch": 2, "learning_rate": 1e-2, "lora": {"r": 8, "alpha": 16}}
-
-
-def job(folder: Path, **config: Any) -> Path:
-    folder.mkdir()
-    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    (folder / "config.json").write_text(json.dumps(LEARNS | config, default=str))
-    return folder
-
-
-def start(folder: Path) -> subprocess.Popen[str]:
-    """With no way out to the network, and an environment that asks for one."""
-    (folder / "site").mkdir()
-    (folder / "site" / "sitecustomize.py").write_text(NO_NETWORK)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {
-        "HOME": str(folder / "home"),
-        "PYTHONPATH": str(folder / "site"),
-        "TRACKIO_DIR": str(folder / "trackio"),
-        "TRACKIO_SPACE_ID": "somebody/elsewhere",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, str(SCRIPT), "--config", "config.json"]
-    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
-
-
-def run(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Events and result of a job that succeeds; every line of its standard output is an event."""
-    process = start(folder)
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    *events, last = [json.loads(line) for line in out.splitlines()]
-    return events, last["result"]
+from tests.trainer.job import ROWS, Warm, job, loaded, run, start
+from tests.trainer.job import updates as figures
 
 
 def completion_and_prompt_loss(model: Any, tokenizer: Any) -> tuple[float, float]:
@@ -93,12 +44,6 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def loaded(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-
-
 def test_the_loss_falls_and_every_update_is_an_event_and_a_line_of_metrics(trained: Path) -> None:
     events, result = json.loads((trained / "events.json").read_text())
     updates = [event for event in events if "loss" in event]
@@ -110,9 +55,12 @@ def test_the_loss_falls_and_every_update_is_an_event_and_a_line_of_metrics(train
     metrics = [json.loads(line) for line in (trained / "out" / "metrics.jsonl").read_text().splitlines()]
     assert metrics == updates
     assert result.keys() == {
-        "train_loss", "steps", "rows", "tokens", "tokens_per_second", "peak_memory_gib", "seconds", "model",
+        "train_loss", "steps", "rows", "left_out", "tokens", "tokens_per_second", "peak_memory_gib", "seconds", "model",
+        "metrics",
     }  # fmt: skip
-    assert (result["steps"], result["rows"], result["model"]) == (160, 8, "out/model")
+    assert (result["steps"], result["rows"], result["left_out"], result["model"]) == (160, 8, 0, "out/model")
+    assert result["metrics"].items() <= updates[-1].items()
+    assert result["train_loss"] == pytest.approx(sum(update["loss"] for update in updates) / 160)
     assert 0.1 < result["peak_memory_gib"] < 4
 
 
@@ -153,31 +101,31 @@ def test_the_bases_tokenizer_files_and_generation_config_are_handed_on(trained: 
         assert (trained / "out" / "model" / name).read_bytes() == (tiny_model / name).read_bytes()
 
 
-def test_training_goes_on_from_an_adapter(trained: Path, tmp_path: Path) -> None:
+def test_training_goes_on_from_an_adapter(warm: Warm, trained: Path, tmp_path: Path) -> None:
     base = trained / "out" / "model"
     first = job(tmp_path / "first", model=base, epochs=20)
     (first / "data.jsonl").write_text((first / "data.jsonl").read_text().replace("kg of", "bags of"))
-    began, *_, ended = [event["loss"] for event in run(first)[0] if "loss" in event]
+    began, *_, ended = [event["loss"] for event in warm.run(first)[0] if "loss" in event]
     assert ended < began / 2
     adapter = first / "out" / "adapter"
     before = (adapter / "adapter_model.safetensors").read_bytes()
 
     second = job(tmp_path / "second", model=base, adapter=adapter, learning_rate=1e-4)
     (second / "data.jsonl").write_text((first / "data.jsonl").read_text())
-    went_on, *_ = [event["loss"] for event in run(second)[0] if "loss" in event]
+    went_on, *_ = [event["loss"] for event in warm.run(second)[0] if "loss" in event]
     assert went_on == pytest.approx(ended, abs=0.1)
     assert (second / "out" / "adapter" / "adapter_model.safetensors").read_bytes() != before
     assert (adapter / "adapter_model.safetensors").read_bytes() == before
 
 
-def test_packing_keeps_rows_apart(trained: Path, tmp_path: Path) -> None:
+def test_packing_keeps_rows_apart(warm: Warm, trained: Path, tmp_path: Path) -> None:
     """Packed and separate rows must have the same loss before the first update changes anything."""
     ways = {"packed": {"packing": True, "max_length": 512, "batch": 1, "micro_batch": 1}, "apart": {"batch": 8}}
     losses = []
     for name, settings in ways.items():
         folder = job(tmp_path / name, model=trained / "out" / "model", **settings)
         (folder / "data.jsonl").write_text((folder / "data.jsonl").read_text().replace("kg of", "bags of"))
-        losses += [event["loss"] for event in run(folder)[0] if "loss" in event]
+        losses += [event["loss"] for event in warm.run(folder)[0] if "loss" in event]
     assert len(losses) == 2
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
@@ -186,23 +134,36 @@ def test_packing_keeps_rows_apart(trained: Path, tmp_path: Path) -> None:
     ("config", "words"),
     [
         ({"max_seq_length": 512}, "max_seq_length"),
+        ({"max_seq_length": 512}, "known settings of sft are model, batch, "),
+        ({"beta": 0.1}, "beta: Extra inputs are not permitted"),
+        ({"method": "grpo", "packing": True}, "packing: Extra inputs are not permitted"),
         ({"lora": {"rank": 8}}, "lora.rank"),
         ({"epochs": "three"}, "epochs"),
-        ({"method": "magic"}, "unknown method 'magic'"),
+        ({"method": "magic"}, "unknown method 'magic'; choose one of sft, dpo, kto, reward, grpo, rloo, distill"),
         ({"batch": 6, "micro_batch": 4}, "batch 6 is not a multiple of micro_batch 4"),
+        ({"method": "grpo", "num_generations": 3}, "batch 4 is not a multiple of num_generations 3"),
+        ({"method": "grpo", "batch": 8, "max_length": 256}, "max_completion_length 256 leaves no room"),
+        ({"method": "kto", "micro_batch": 1}, "micro_batch 1 leaves KTO nothing to compare"),
+        ({"push_to_hub": True}, "push_to_hub has no hub_model_id"),
+        ({"report_to": ["wandb"]}, "report_to names wandb, which is not installed"),
         ({"data": "nowhere.jsonl"}, "nowhere.jsonl"),
         ({"data": "config.json"}, "config.json, row 1: prompt: Field required"),
         ({"model": "nowhere/at/all"}, "nowhere/at/all cannot be loaded"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_status_2(config: dict[str, Any], words: str, tmp_path: Path) -> None:
-    process = start(job(tmp_path / "job", **({"model": "m"} | config)))
+def test_bad_input_is_one_line_and_exit_status_2(
+    warm: Warm, config: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    assert words in warm.refusal(job(tmp_path / "job", **({"model": "m"} | config)))
+
+
+def test_a_refusal_is_all_that_a_job_says(tmp_path: Path) -> None:
+    """Here of a launcher that would have each process save a part of the weights."""
+    process = start(job(tmp_path / "job", model="m"), ACCELERATE_USE_FSDP="true")
     out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
     [line] = err.splitlines()
-    assert line.startswith("error: ")
-    assert words in line
-    assert "; " in line
+    assert line.startswith("error: weights that are split over devices")
 
 
 def test_a_job_that_is_told_to_stop_fails_without_a_result(tiny_model: Path, tmp_path: Path) -> None:
@@ -215,205 +176,77 @@ def test_a_job_that_is_told_to_stop_fails_without_a_result(tiny_model: Path, tmp
     assert "result" not in out
 
 
-def test_dpo_makes_the_chosen_text_likelier_than_the_rejected(tiny_model: Path, tmp_path: Path) -> None:
-    pairs = [
-        {
-            "prompt": row["prompt"],
-            "chosen": row["completion"],
-            "rejected": [{"role": "assistant", "content": "I do not know, and nobody does."}],
-        }
-        for row in ROWS
-    ]
-    folder = job(tmp_path / "dpo", model=tiny_model, method="dpo", beta=0.1, epochs=6)
-    (folder / "data.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    events, result = run(folder)
-
-    losses = [event["loss"] for event in events if "loss" in event]
-    assert losses[0] == pytest.approx(math.log(2), abs=0.05), "untrained, it prefers neither"
-    assert losses[-1] < 0.5 * losses[0]
-    assert (folder / result["model"] / "adapter_config.json").exists()
-    assert not (folder / "out" / "adapter" / "ref").exists()
-
-    again = job(tmp_path / "again", model=tiny_model, method="dpo", epochs=1, adapter=folder / result["model"])
-    (again / "data.jsonl").write_text((folder / "data.jsonl").read_text())
-    _, result = run(again)
-    assert [path.name for path in (again / result["model"]).glob("*/")] == [], "the reference is not part of the result"
+def test_a_job_may_run_elsewhere_than_its_files_lie(warm: Warm, tiny_model: Path, tmp_path: Path) -> None:
+    """Remote jobs mount their folder read-only: paths are relative to the config, output to the working directory."""
+    folder = job(tmp_path / "job", model=tiny_model, data="rows/data.jsonl", max_steps=1)
+    (folder / "rows").mkdir()
+    (folder / "data.jsonl").rename(folder / "rows" / "data.jsonl")
+    (tmp_path / "elsewhere").mkdir()
+    before = sorted(folder.rglob("*"))
+    _, result = warm.run(tmp_path / "elsewhere", config=folder / "config.json")
+    assert (tmp_path / "elsewhere" / result["model"] / "adapter_config.json").is_file()
+    assert sorted(folder.rglob("*")) == before
 
 
-def test_rows_that_the_method_cannot_use_are_named(tiny_model: Path, tmp_path: Path) -> None:
-    process = start(job(tmp_path / "job", model=tiny_model, method="dpo"))
-    _, err = process.communicate()
-    assert process.returncode == 2
-    assert "row 1" in err
-    assert "chosen and rejected" in err
+def test_precision_is_as_asked_for(warm: Warm, tiny_model: Path, tmp_path: Path) -> None:
+    settings = {"model": tiny_model, "batch": 8, "micro_batch": 8, "lora": None, "save_steps": 1}
+    losses, sizes = [], []
+    for name in ("float32", "bfloat16"):
+        folder = job(tmp_path / name, **settings, precision=name)
+        losses += figures(warm.run(folder)[0])
+        sizes.append((folder / "out" / "checkpoint-1" / "model.safetensors").stat().st_size)
+    assert losses[1] == pytest.approx(losses[0], abs=0.1)
+    assert losses[1] != losses[0]
+    assert sizes[0] == pytest.approx(2 * sizes[1], rel=0.1), "bytes of a weight while it is trained"
 
 
-def say(role: str, content: str = "", **more: Any) -> dict[str, Any]:
-    return {"role": role, "content": content} | more
-
-
-def call(name: str, **arguments: Any) -> list[dict[str, Any]]:
-    return [{"type": "function", "function": {"name": name, "arguments": arguments}}]
-
-
-def tool(name: str, **parameters: Any) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": name, "parameters": parameters}}
-
-
-# No two rows have the same keys: what must never happen is that one gets those of the others.
-CALLS: list[dict[str, Any]] = [
-    {
-        "prompt": [say("user", "What is kept in the attic?")],
-        "completion": [say("assistant", tool_calls=call("look", place="attic"))],
-        "tools": [tool("look", place={"type": "string"}), tool("weigh", kg={"type": "number", "minimum": 0})],
-    },
-    {
-        "prompt": [
-            say("user", "How heavy is it?"),
-            say("assistant", tool_calls=call("weigh", kg=7, exact=True)),
-            say("tool", "7 kg", name="weigh"),
-        ],
-        "completion": [say("assistant", "It weighs 7 kg.")],
-        "tools": [tool("weigh", kg={"type": "number"})],
-    },
-    {"prompt": [say("user", "And without tools?")], "completion": [say("assistant", "Nobody knows.")]},
-]
-
-
-def with_tools(rows: list[dict[str, Any]]) -> str:
-    """As a data set holds them: tools as a JSON text."""
-    return "".join(
-        json.dumps(row | ({"tools": json.dumps(row["tools"])} if "tools" in row else {})) + "\n" for row in rows
+def test_trouble_is_told_once_with_its_figure_and_what_to_do(warm: Warm, trained: Path, tmp_path: Path) -> None:
+    """What is known already has a loss near 0 from the start, as has a completion that is not in the loss."""
+    folder = job(
+        tmp_path / "job",
+        model=trained / "out" / "model",
+        lora=None,
+        learning_rate=1e-9,
+        epochs=2,
+        report_to=["trackio"],
     )
+    events, _ = warm.run(folder)
+    [alert] = [event["alert"] for event in events if "alert" in event]
+    assert alert.startswith("loss is 0.0")
+    assert "after 3 updates: almost nothing is left to learn: check that completions are in the loss" in alert
+    with closing(sqlite3.connect(warm.trackio / "postgrad.db")) as board:
+        assert board.execute("SELECT title, text, level FROM alerts").fetchall() == [
+            (alert.partition(":")[0], alert, "warn")
+        ]
 
 
-@pytest.fixture(scope="module")
-def calling_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with a chat template that knows tools."""
-    import trl
-
-    folder = tmp_path_factory.mktemp("models") / "calling"
-    shutil.copytree(tiny_model, folder)
-    shutil.copy(Path(trl.__file__).parent / "chat_templates" / "qwen2_5.jinja", folder / "chat_template.jinja")
-    return folder
+def test_a_loss_that_is_no_number_stops_the_job(warm: Warm, tiny_model: Path, tmp_path: Path) -> None:
+    settings = {"lora": None, "learning_rate": 1e20, "lr_scheduler": "constant", "epochs": 20}
+    events, err = warm.crash(job(tmp_path / "job", model=tiny_model, **settings))
+    assert not math.isfinite(events[-1]["loss"])
+    assert "lower the learning rate" in events[-1]["alert"]
+    assert "FloatingPointError: the loss is" in err
 
 
-def mean_loss(model: Any, rows: list[tuple[list[int], int]]) -> float:
-    """Over the tokens of all rows from where each one's loss begins."""
-    import torch
-
-    losses: list[float] = []
-    for ids, start in rows:
-        with torch.inference_mode():
-            scores = model(input_ids=torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
-        losses += (-scores.gather(-1, torch.tensor(ids)[1:, None])[start - 1 :, 0]).tolist()
-    return math.fsum(losses) / len(losses)
-
-
-def test_tools_and_calls_are_read_and_calls_are_learned(calling_model: Path, tmp_path: Path) -> None:
-    folder = job(tmp_path / "job", model=calling_model, batch=3, micro_batch=3)
-    (folder / "data.jsonl").write_text(with_tools(CALLS))
-    events, result = run(folder)
-    model, tokenizer = loaded(calling_model)
-    rows = []
-    for row in CALLS:
-        tools = row.get("tools")
-        asked = tokenizer.apply_chat_template(row["prompt"], tools=tools, add_generation_prompt=True)["input_ids"]
-        whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], tools=tools)["input_ids"]
-        # Before a call the template writes no line end, which is the prompt's last token.
-        rows.append((whole, len(asked) if whole[: len(asked)] == asked else len(asked) - 1))
-    assert result["tokens"] == sum(len(whole) for whole, _ in rows)
-    [first] = [event["loss"] for event in events if "loss" in event]
-    assert first == pytest.approx(mean_loss(model, rows), abs=1e-3)
+@pytest.mark.slow
+def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path) -> None:
+    settings = {"model": tiny_model, "batch": 8, "epochs": 3, "precision": "float32"}
+    alone, _ = run(job(tmp_path / "alone", **settings))
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    together, result = run(job(tmp_path / "together", **settings, save_steps=2), *launcher, PYTHONPATH="")
+    assert [event["step"] for event in together] == [0, 1, 2, 3], "told by the first process only"
+    assert figures(together) == pytest.approx(figures(alone), rel=1e-3)
+    assert figures(together, "num_tokens") == figures(alone, "num_tokens")
+    assert (result["steps"], result["rows"]) == (3, 8)
+    made = {path.name for path in (tmp_path / "together" / "out").iterdir()}
+    assert made == {"adapter", "metrics.jsonl", "checkpoint-2", "checkpoint-3"}
 
 
-def test_dpo_reads_tools_too(calling_model: Path, tmp_path: Path) -> None:
-    pair = {
-        "prompt": CALLS[0]["prompt"], "tools": CALLS[0]["tools"],
-        "chosen": CALLS[0]["completion"], "rejected": [say("assistant", "No idea.")],
-    }  # fmt: skip
-    folder = job(tmp_path / "job", model=calling_model, method="dpo", batch=1, micro_batch=1)
-    (folder / "data.jsonl").write_text(with_tools([pair]))
-    _, result = run(folder)
-    _, tokenizer = loaded(calling_model)
-    chats = [pair["prompt"] + pair[name] for name in ("chosen", "rejected")]
-    assert result["tokens"] == sum(
-        len(tokenizer.apply_chat_template(chat, tools=pair["tools"])["input_ids"]) for chat in chats
-    )
-
-
-def test_a_text_is_learned_from_its_beginning_to_its_end(tiny_model: Path, tmp_path: Path) -> None:
-    texts = [f"In the {place} lie {number * 7} kg of {place[::-1]}." for number, place in enumerate(PLACES)]
-    (tmp_path / "base").mkdir()
-    shutil.copytree(tiny_model, tmp_path / "base", dirs_exist_ok=True)
-    (tmp_path / "base" / "chat_template.jinja").unlink()  # a text needs none
-    folder = job(tmp_path / "job", model=tmp_path / "base", batch=8, micro_batch=8)
-    (folder / "data.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    events, result = run(folder)
-    model, tokenizer = loaded(tiny_model)
-    rows = [(tokenizer(text + "<|im_end|>")["input_ids"], 1) for text in texts]
-    assert result["tokens"] == sum(len(ids) for ids, _ in rows)
-    [first] = [event["loss"] for event in events if "loss" in event]
-    assert first == pytest.approx(mean_loss(model, rows), abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("method", "rows", "words"),
-    [
-        ("sft", [{"text": "x"}, ROWS[0]], "row 2: texts and conversations are mixed"),
-        ("sft", [ROWS[0], {"text": "x"}], "row 2: texts and conversations are mixed"),
-        ("sft", [{"text": "x"} | ROWS[0]], "row 1: prompt: Extra inputs"),
-        ("sft", [{"text": " "}], "row 1: text: "),
-        ("sft", [ROWS[0] | {"tools": "look(place)"}], "row 1: tools: Invalid JSON"),
-        ("sft", [ROWS[0] | {"prompt": []}], "row 1: prompt: "),
-        ("dpo", [{"text": "x"}], "give rows of prompt and chosen and rejected, lists of messages"),
-    ],
-)
-def test_rows_that_cannot_be_trained_together_or_at_all_are_refused(
-    method: str, rows: list[dict[str, Any]], words: str, tmp_path: Path
-) -> None:
-    folder = job(tmp_path / "job", model="m", method=method)
-    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    process = start(folder)
-    out, err = process.communicate()
-    assert (process.returncode, out) == (2, "")
-    [line] = err.splitlines()
-    assert words in line
-
-
-@pytest.mark.parametrize(
-    ("template", "words"),
-    [
-        ("{% for message in messages %}{{ message['content'] }}{% endfor %}", "does not render tools"),
-        ("{{ raise_exception('too long a story') }}", "does not render it (too long a story)"),
-    ],
-)
-def test_a_template_that_drops_or_refuses_something_stops_the_job_before_training(
-    tiny_model: Path, tmp_path: Path, template: str, words: str
-) -> None:
-    shutil.copytree(tiny_model, tmp_path / "model")
-    (tmp_path / "model" / "chat_template.jinja").write_text(template)
-    folder = job(tmp_path / "job", model=tmp_path / "model")
-    (folder / "data.jsonl").write_text(with_tools(CALLS))
-    process = start(folder)
-    out, err = process.communicate()
-    assert (process.returncode, out) == (2, "")
-    assert "data.jsonl, row 1: the chat template" in err.splitlines()[-1]
-    assert words in err.splitlines()[-1]
-
-
-def test_what_a_template_leaves_out_is_known_by_name(calling_model: Path) -> None:
-    plain, knowing = tiny_tokenizer(), loaded(calling_model)[1]
-    prompt, reply = [say("user", "x")], [say("assistant", "y")]
-    calls = [say("assistant", tool_calls=call("look"))]
-    thinks = [say("assistant", "y", reasoning_content="hm")]
-    answered = [*prompt, *calls, say("tool", "z")]
-    silent = tiny_tokenizer()
-    silent.chat_template = "{% for m in messages if m.role != 'tool' %}{{ m }}{% endfor %}"
-    assert list(left_out(prompt, reply, None, plain)) == []
-    assert list(left_out(prompt, reply, CALLS[0]["tools"], plain)) == ["tools"]
-    assert list(left_out(prompt, calls, None, plain)) == ["tool_calls"]
-    assert list(left_out(answered, reply, CALLS[0]["tools"], knowing)) == []
-    assert list(left_out(answered, reply, None, silent)) == ["what tools answer"]
-    assert list(left_out(prompt, thinks, None, knowing)) == ["reasoning_content"]
-    assert list(left_out([*thinks, *prompt], reply, None, knowing)) == [], "thoughts before earlier turns may go"
+@pytest.mark.slow
+def test_two_processes_that_resume_take_the_rows_that_their_epoch_has_left(tiny_model: Path, tmp_path: Path) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    settings: dict[str, Any] = {"model": tiny_model, "micro_batch": 1, "epochs": 3, "save_steps": 3}
+    whole, _ = run(job(tmp_path / "whole", **settings), *launcher, PYTHONPATH="")
+    settings["resume_from"] = "../whole/out/checkpoint-3"
+    rest, _ = run(job(tmp_path / "rest", **settings), *launcher, PYTHONPATH="")
+    assert figures(rest) == pytest.approx(figures(whole)[3:], rel=1e-3)

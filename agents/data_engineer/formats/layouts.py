@@ -32,6 +32,13 @@ def _singles(row: Row) -> Iterator[Row]:
     yield replace(row, completion=row.rejected, rejected=(), label=False)
 
 
+def as_measured(row: Row, method: Method) -> Row:
+    """A rendered row as it measures what the method teaches: for GRPO the answer alone is the completion."""
+    if method != "grpo":
+        return row
+    return replace(row, completion=(Message("assistant", reference_of(row)),))
+
+
 def line(row: Row, method: Method) -> bytes:
     """One line of a data set.
 

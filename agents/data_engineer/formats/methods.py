@@ -11,12 +11,15 @@ from agents.data_engineer.formats.rows import Row
 
 Method = Literal["sft", "dpo", "grpo", "kto", "reward"]
 METHODS: tuple[Method, ...] = get_args(Method)
+Answers = Literal["letter", "mathematics", "text"]
+"""How two answers are compared: as letters of choices, by value as mathematics, or word for word."""
 CHECKABLE_WORDS = 20
 """Words up to which a whole reply can be compared with another; longer ones need a marked last answer."""
 _MARKED = re.compile(
     r"\\boxed\{(?P<boxed>(?:[^{}]|\{[^{}]*\})*)\}|####\s*(?P<hash>[^\n]+)|ANSWER:\s*(?P<letter>[A-J])\b"
 )
 """Last answers as MATH, GSM8K and the evaluator's multiple choice mark them."""
+_WORDS = re.compile(r"\W*[^\W\d_]{2,}(?:\W+[^\W\d_]+)*\W*")
 _LACKS: dict[Method, str] = {
     "sft": "have no reply that is wanted",
     "dpo": "have no rejected reply, and dpo needs `prompt`, `chosen` and `rejected`",
@@ -69,6 +72,23 @@ class Trainable:
         return f"{lacking} of {self.rows} rows {_LACKS[method]}" if lacking else ""
 
 
+def answers_of(rows: Iterable[Row]) -> Answers:
+    """How the answers to these rows are to be compared: letter by letter unless all of them are letters or formulas."""
+    kinds = {_kind_of(row) for row in rows}
+    return kinds.pop() if len(kinds) == 1 else "text"
+
+
+def _kind_of(row: Row) -> Answers:
+    """Marked as MATH and GSM8K mark them, and not in words alone: `\\boxed{yes}` is no formula."""
+    if row.choices is not None:
+        return "letter"
+    said, answer = row.completion[0].content if row.completion else "", reference_of(row)
+    if "ANSWER:" in said and len(answer) == 1:
+        return "letter"
+    marked = "\\boxed{" in said or "####" in said
+    return "mathematics" if marked and answer and not _WORDS.fullmatch(answer) else "text"
+
+
 def trains(rows: Iterable[Row]) -> tuple[Method, ...]:
     """The methods that the rows can train: pairs also what imitates the chosen reply or labels both."""
     return Trainable().see(rows).methods
@@ -82,11 +102,12 @@ def why_not(rows: Iterable[Row], method: Method) -> str:
 def reference_of(row: Row) -> str:
     """The answer that a reply to the row can be checked against; empty where there is none.
 
-    The letter of a multiple-choice row, the last marked answer of a reply, or all of a short one.
+    The letter of a multiple-choice row, the last marked answer of a reply, or all of a short one. Nothing where tools
+    may be called: nobody answers the calls of a model that is only sampled.
     """
     if row.choices is not None:
         return row.answer or ""
-    if row.rejected or row.label is not None or len(row.completion) != 1:
+    if row.rejected or row.label is not None or row.tools or len(row.completion) != 1:
         return ""
     message = row.completion[0]
     said = message.content.strip()

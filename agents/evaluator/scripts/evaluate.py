@@ -20,6 +20,7 @@ epoch) and inspect's own log to out/inspect. Exit 2: the config, the model or th
 """
 
 import argparse
+import copy
 import difflib
 import json
 import os
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
 
 TEMPLATES = {"gpqa": ("question", "choices", "answer"), "exact": ("prompt", "completion")}
 """Template -> what an item has. gpqa: `multiple_choice(cot=True)` and `choice()`, as inspect-evals scores GPQA. exact:
-the prompt as it is, and `match(location="exact")`: case, and blanks and punctuation around the answer, do not count."""
+the prompt as it is, and `match(location="exact")`: case, and blanks and punctuation around the answer, do not count. A
+reply that marks its answer is matched by that, unless the right one is marked as well."""
+MARK = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}|####[ \t]*([^\n]+)|ANSWER[ \t]*:[ \t]*([^\n]+)", re.IGNORECASE)
+"""Answers as MATH, GSM8K and multiple-choice evaluators have them marked."""
 NUMBER = re.compile(r"[-+]?(\d\.?){1,5}")
 """Compared by value, so that a sign counts; inspect rounds longer ones to five digits."""
 ROLES = ("system", "user", "assistant", "tool")
@@ -383,8 +387,15 @@ def score(config: Config, items: list[dict[str, Any]], decoder: GreedyDecoder) -
     return samples
 
 
+def answer_in(reply: str) -> str:
+    """The last marked answer, or all of a reply that marks none."""
+    *_, last = [None, *MARK.finditer(reply)]
+    return next(filter(None, last.groups()), "") if last else reply
+
+
 def exact_match() -> "Scorer":
     """inspect's `match`, by value where the right answer is a number."""
+    from inspect_ai.model import ModelOutput
     from inspect_ai.scorer import Score, Target, accuracy, match, scorer
     from inspect_ai.solver import TaskState
 
@@ -393,6 +404,10 @@ def exact_match() -> "Scorer":
         text, number = match("exact"), match("exact", numeric=True)
 
         async def score(state: TaskState, target: Target) -> Score | None:
+            if not MARK.search(target.text):
+                said = copy.copy(state)
+                said.output = ModelOutput.from_content(str(state.model), answer_in(state.output.completion))
+                state = said
             return await (number if NUMBER.fullmatch(target.text.strip()) else text)(state, target)
 
         return score

@@ -14,7 +14,8 @@ texts lists of chat messages, and where they call tools `tools`, a list of JSON 
 `rejected`, and the completion is what was chosen. The tokens that count are those of TRL's completion-only loss: all
 that the chat template adds to the prompt for the answer, its end of turn included. Metric "loss" also takes {"id",
 "text", "category", "part"}: then all tokens count but the first, and an EOS token at the end, as where TRL trains on
-texts. An answer is preferred where it has fewer nats a token, so that length decides nothing [SimPO, arXiv 2405.14734].
+texts. An answer is preferred where it has fewer nats a token, so that length decides nothing [SimPO, arXiv 2405.14734];
+a reward model prefers what it scores higher, and has no other metric.
 Where a text does not fit the model's context, the answer gets what the prompt leaves, at least half, and the prompt
 loses its beginning. `batch_tokens` bounds a batch, padding included. dtype "auto" is the checkpoint's
 own on an accelerator; on a CPU it is bfloat16 where the processor calculates in it, and float32 elsewhere.
@@ -148,12 +149,16 @@ def read_items(path: Path, metric: str) -> list[dict[str, Any]]:
 def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The model on its device with the adapter merged in, and the model's own tokenizer. Raises JobError."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    scores = {"num_labels": 1} if is_reward_model(config) else {}
+    if scores and config.metric != "preference":
+        raise JobError("a reward model writes nothing, so it has no loss; measure it on pairs, by preference")
+    kind: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
-        model: Any = AutoModelForCausalLM.from_pretrained(config.model, revision=config.revision, dtype="auto")
+        model: Any = kind.from_pretrained(config.model, revision=config.revision, dtype="auto", **scores)
         if config.adapter:
             from peft import PeftModel
 
@@ -161,12 +166,25 @@ def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     except (OSError, ValueError, RuntimeError) as e:
         reason = " ".join(str(e).split())[:300]
         raise JobError(f"cannot load {config.adapter or config.model} ({reason}); give a folder or a Hub id") from e
+    if scores:
+        model.config.pad_token_id = None  # texts come one by one: the last token is theirs, and never padding
     native = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if config.dtype != "auto":
         model.to(getattr(torch, config.dtype))
     elif device == "cpu":
         model.to(torch.bfloat16 if native else torch.float32)
     return model.to(device).eval(), tokenizer
+
+
+def is_reward_model(config: Config) -> bool:
+    """Whether model or adapter give a score for a text in place of the next token."""
+    for folder, file in ((config.adapter, "adapter_config.json"), (config.model, "config.json")):
+        path = Path(folder or "") / file
+        if folder and path.is_file():
+            said = json.loads(path.read_text(encoding="utf-8"))
+            named = [said.get("task_type") or "", *(said.get("architectures") or ())]
+            return any(name == "SEQ_CLS" or name.endswith("ForSequenceClassification") for name in named)
+    return False
 
 
 def encode(item: dict[str, Any], key: str, tokenizer: "PreTrainedTokenizerBase", context: int | None) -> Text:
@@ -266,15 +284,23 @@ def nats_a_token(model: "PreTrainedModel", batch: list[Text]) -> list[float]:
     return means
 
 
+def negative_rewards(model: "PreTrainedModel", batch: list[Text]) -> list[float]:
+    """What a reward model scores each text, negated, so that less is better as for nats."""
+    import torch
+
+    return [-float(model(input_ids=torch.tensor([text.ids], device=model.device)).logits[0, 0]) for text in batch]
+
+
 def measure(model: "PreTrainedModel", texts: list[Text], budget: int) -> list[float]:
     """Nats a token of every text, in order; tells the progress."""
     import torch
 
+    measure_batch = negative_rewards if type(model).__name__.endswith("ForSequenceClassification") else nats_a_token
     nats = [0.0] * len(texts)
     done, started, shown = 0, time.monotonic(), 0.0
     with torch.inference_mode():
         for batch in batches(texts, budget):
-            for position, mean in zip(batch, nats_a_token(model, [texts[at] for at in batch]), strict=True):
+            for position, mean in zip(batch, measure_batch(model, [texts[at] for at in batch]), strict=True):
                 nats[position] = mean
             done += len(batch)
             seconds = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""The Hub's own client as the data engineer uses it: patient, checking what it brings, with errors of the house."""
+"""The Hub's own client as the roles use it: patient, checking what it brings, with errors of the house."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from shared_memory.errors import BadInput, Conflict, PostgradError, Unavailable
 
@@ -28,22 +28,26 @@ LONGEST_WAIT = 60
 LOG_IN = "log in with `hf auth login`"
 KEPT = "run again, what is whole is kept"
 
+Kind = Literal["dataset", "model"]
+"""Of a repository."""
+NOUNS: Mapping[Kind, str] = {"dataset": "data set", "model": "model"}
+
 T = TypeVar("T")
 
 
-def tree_of(api: HfApi, repo_id: str, revision: str) -> dict[str, RepoFile]:
-    """Path → file, of a data set at a commit."""
+def tree_of(api: HfApi, repo_id: str, revision: str, kind: Kind = "dataset") -> dict[str, RepoFile]:
+    """Path → file, of a repository at a commit."""
     from huggingface_hub.hf_api import RepoFile
 
-    entries = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type="dataset")
+    entries = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type=kind)
     return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
-def read_card(api: HfApi, repo_id: str, tree: Mapping[str, RepoFile], revision: str) -> str:
-    """The card of a data set; empty where it has none."""
+def read_card(api: HfApi, repo_id: str, tree: Mapping[str, RepoFile], revision: str, kind: Kind = "dataset") -> str:
+    """The card of a repository; empty where it has none."""
     if CARD not in tree or tree[CARD].size > LARGEST_CARD:
         return ""
-    (path,) = fetch(api, repo_id, [tree[CARD]], revision)
+    (path,) = fetch(api, repo_id, [tree[CARD]], revision, kind=kind)
     return path.read_text(encoding="utf-8", errors="replace")
 
 
@@ -61,24 +65,31 @@ def front_matter(card: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def fetch(api: HfApi, repo_id: str, files: Sequence[RepoFile], revision: str, cache: Path | None = None) -> list[Path]:
+def fetch(
+    api: HfApi,
+    repo_id: str,
+    files: Sequence[RepoFile],
+    revision: str,
+    cache: Path | None = None,
+    kind: Kind = "dataset",
+) -> list[Path]:
     """The files in the client's cache or another; each as long as the Hub says, and a new one of its digest.
 
     Raises what the client raises, and Unavailable for a file that came damaged; it is fetched anew the next time.
     """
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        futures = [pool.submit(_fetch_one, api, repo_id, file, revision, cache) for file in files]
+        futures = [pool.submit(_fetch_one, api, repo_id, file, revision, cache, kind) for file in files]
         try:
             return [future.result() for future in futures]
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _fetch_one(api: HfApi, repo_id: str, file: RepoFile, revision: str, cache: Path | None) -> Path:
+def _fetch_one(api: HfApi, repo_id: str, file: RepoFile, revision: str, cache: Path | None, kind: Kind) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
-    known = isinstance(try_to_load_from_cache(repo_id, file.path, cache, revision, "dataset"), str)
-    path = Path(api.hf_hub_download(repo_id, file.path, revision=revision, repo_type="dataset", cache_dir=cache))
+    known = isinstance(try_to_load_from_cache(repo_id, file.path, cache, revision, kind), str)
+    path = Path(api.hf_hub_download(repo_id, file.path, revision=revision, repo_type=kind, cache_dir=cache))
     if not (path.stat().st_size == file.size if known else holds(file, path)):
         path.resolve().unlink()
         path.unlink(missing_ok=True)
@@ -129,9 +140,16 @@ def _wait(error: HfHubHTTPError, otherwise: float) -> float:
     return float(value) if value.isdecimal() else otherwise
 
 
+def page_of(repo_id: str, endpoint: str, kind: Kind) -> str:
+    """Where a person looks at a repository."""
+    return f"{endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
+
+
 @contextmanager
-def hub_errors(repo_id: str, *, revision: str = "", endpoint: str = "https://huggingface.co") -> Iterator[None]:
-    """Turns what the Hub's client raises about a data set into errors of the house.
+def hub_errors(
+    repo_id: str, *, revision: str = "", endpoint: str = "https://huggingface.co", kind: Kind = "dataset"
+) -> Iterator[None]:
+    """Turns what the Hub's client raises about a repository into errors of the house.
 
     Raises BadInput for what the person can mend (name, revision, access), Conflict where somebody else committed, and
     Unavailable for the rest.
@@ -145,13 +163,13 @@ def hub_errors(repo_id: str, *, revision: str = "", endpoint: str = "https://hug
     except errors.HFValidationError as error:
         raise BadInput(f"`{repo_id}` is no Hub id; write it as owner/name") from error
     except errors.GatedRepoError as error:
-        page = f"{endpoint}/datasets/{repo_id}"
+        page = page_of(repo_id, endpoint, kind)
         raise BadInput(f"{repo_id} is gated; ask for access at {page}, then {LOG_IN} as that account") from error
     except errors.RevisionNotFoundError as error:
         raise BadInput(f"{repo_id} has no revision `{revision}`; leave it out for the newest") from error
     except errors.RepositoryNotFoundError as error:
         raise BadInput(
-            f"the Hub has no data set `{repo_id}` that you may read; check the name, or {LOG_IN} if it is private"
+            f"the Hub has no {NOUNS[kind]} `{repo_id}` that you may read; check the name, or {LOG_IN} if it is private"
         ) from error
     except errors.LocalTokenNotFoundError as error:
         raise BadInput(f"the Hub has to know who you are; {LOG_IN}, or set HF_TOKEN") from error
@@ -173,7 +191,7 @@ def hub_errors(repo_id: str, *, revision: str = "", endpoint: str = "https://hug
         what = error.strerror or str(error).splitlines()[0]
         raise Unavailable(f"{repo_id} could not be transferred whole ({what}); {KEPT}") from error
     except RuntimeError as error:  # what the client makes of an upload that failed
-        with hub_errors(repo_id, revision=revision, endpoint=endpoint):
+        with hub_errors(repo_id, revision=revision, endpoint=endpoint, kind=kind):
             raise error.__cause__ or OSError(str(error)) from error
 
 

@@ -1,0 +1,1 @@
+"""Programs that run around jobs, anywhere: they import none of our packages."""
