@@ -13,6 +13,8 @@ import pytest
 
 from tests.evaluator.job import job, lines, refused, result, run
 
+pytestmark = pytest.mark.slow 
+
 SCRIPT = "likelihood.py"
 
 

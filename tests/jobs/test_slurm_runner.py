@@ -27,6 +27,8 @@ from shared_memory.run_paths import RunPaths
 from tests.jobs.conformance import SLEEPER, Bench, RunnerConformance, eventually, wait, wait_for_text
 from tests.servers.slurm import SlurmCluster, missing, slurm_cluster
 
+pytestmark = pytest.mark.slow 
+
 needs_slurm = pytest.mark.skipif(bool(missing()), reason=f"Slurm: {missing()}")
 COUNTED = "open('runs', 'a').write('run\\n')"
 
@@ -154,7 +156,6 @@ def test_a_controller_that_stays_away_is_said_to_and_takes_nothing(
 
 
 @needs_slurm
-@pytest.mark.slow
 def test_a_job_whose_node_fails_failed_with_that_cause(bench: Bench, cluster: SlurmCluster) -> None:
     key = bench.submit(SLEEPER)
     wait_for_text(bench.new_runner(), key, "up")
@@ -178,7 +179,6 @@ def test_a_supervisor_that_is_killed_takes_its_job_along_and_is_no_success(bench
 
 
 @needs_slurm
-@pytest.mark.slow
 def test_a_job_that_slurm_lost_is_given_up_for_good(bench: Bench, cluster: SlurmCluster) -> None:
     for _ in range(2):
         bench.submit(SLEEPER)
@@ -265,7 +265,6 @@ def test_without_slurm_a_job_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @needs_slurm
-@pytest.mark.slow
 def test_processes_that_train_together_meet_on_one_node_and_across_nodes(bench: Bench) -> None:
     script = """
 import os
@@ -291,7 +290,6 @@ if FAILS:
     assert told[2, 1, True] == "KeyError: 'loss'"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(bool(missing(accounts=True)), reason=f"Slurm's accounts: {missing(accounts=True)}")
 def test_what_the_controller_forgot_the_accounts_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a job at Slurm's own time limit, which takes it half a minute to notice, failed because of that."""

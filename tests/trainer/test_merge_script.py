@@ -15,6 +15,8 @@ import pytest
 
 from tests.tiny import make_tiny_model
 
+pytestmark = pytest.mark.slow 
+
 SCRIPT = Path(__file__).parents[2] / "agents" / "trainer" / "scripts" / "merge.py"
 BASE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 needs_mergekit = pytest.mark.skipif(find_spec("mergekit") is None, reason="pip install 'postgrad[merge]'")
@@ -138,7 +140,6 @@ def test_an_adapter_without_its_resized_embeddings_is_refused(
     assert "; train again with the embeddings in modules_to_save, or without new tokens" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"embeddings": False, "trainable_token_indices": [400, 401, 402]}])
 def test_an_adapter_that_brings_its_new_tokens_keeps_them(
     tiny_model: Path, make_adapter: MakeAdapter, tmp_path: Path, options: dict[str, Any]
@@ -151,7 +152,6 @@ def test_an_adapter_that_brings_its_new_tokens_keeps_them(
     assert (folder / "tokenizer.json").read_bytes() == (grown / "tokenizer.json").read_bytes()
 
 
-@pytest.mark.slow
 def test_a_reward_models_adapter_brings_its_head(tiny_model: Path, make_adapter: MakeAdapter, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
@@ -173,7 +173,6 @@ def test_equal_weights_give_the_mean(tiny_model: Path, other: Path, tmp_path: Pa
 
 
 @needs_mergekit
-@pytest.mark.slow
 def test_a_soup_of_one_model_is_that_model(tiny_model: Path, other: Path, tmp_path: Path) -> None:
     for step in (8, 9, 10):
         shutil.copytree(tiny_model if step > 8 else other, tmp_path / "run" / f"checkpoint-{step}")
@@ -184,7 +183,6 @@ def test_a_soup_of_one_model_is_that_model(tiny_model: Path, other: Path, tmp_pa
 
 
 @needs_mergekit
-@pytest.mark.slow
 def test_a_soup_of_adapters_is_the_mean_of_what_they_make_of_the_base(
     tiny_model: Path, make_adapter: MakeAdapter, tmp_path: Path
 ) -> None:
@@ -198,7 +196,6 @@ def test_a_soup_of_adapters_is_the_mean_of_what_they_make_of_the_base(
 
 
 @needs_mergekit
-@pytest.mark.slow
 def test_slerp_and_ties_follow_their_papers(tiny_model: Path, other: Path, tmp_path: Path) -> None:
     import torch
 
@@ -225,7 +222,6 @@ def test_slerp_and_ties_follow_their_papers(tiny_model: Path, other: Path, tmp_p
 
 
 @needs_mergekit
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dare_linear", "dare_ties"])
 def test_dare_keeps_a_random_share_of_the_changes_and_scales_it_up(
     tiny_model: Path, other: Path, tmp_path: Path, method: str
