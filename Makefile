@@ -48,6 +48,8 @@ types: setup
 
 bench: setup
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/sandbox.py
 	$(BIN)/python benchmarks/near_duplicates.py

@@ -27,6 +27,7 @@ from graph.gates import after_gate, gate
 from graph.preflight import preflight
 from graph.recover import recover, undiagnosed
 from graph.routing import OF_THE_END
+from graph.settle import end_doubles
 from graph.state import JobsState, Plain, jobs_update
 from graph.submission import refused, specs_of, submit, undecided, waiting
 from graph.watch import watch
@@ -118,6 +119,8 @@ def edit(spec: JobSpec, changes: Plain, desk: Desk) -> JobSpec:
 
 def collect(state: JobsState, runtime: Runtime[Context]) -> Plain:
     """Hand the finished jobs back; what was not started before the run had to end counts as cancelled."""
+    desk = Desk.of(runtime)
+    end_doubles(desk, Goal.model_validate(state["goal"]))
     finished = [Job.model_validate(plain) for plain in state.get("finished", [])]
     tracked = [Job.model_validate(plain) for plain in state.get("tracked", {}).values()]
     why = state.get("error", "") or "the run ended before it was started"

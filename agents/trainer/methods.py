@@ -18,69 +18,27 @@ SCRIPT_FILES = (
 class Method(Record):
     """What of a method matters outside its job."""
 
-    about: str
-    """In a line."""
     columns: tuple[str, ...]
     """What every row must have."""
-    learns: str
-    """What the figure is called, among those that a job tells, that should move, and which way."""
     samples: bool = False
     """Whether the model writes completions while it trains: time and memory go to generation, too."""
     reference: bool = False
     """Whether the model as it was is needed as well: one more copy of the weights, where all of them are trained."""
     teacher: bool = False
     """Whether a second, usually larger model is loaded beside it."""
-    scores: bool = False
-    """Whether the result gives a score to a conversation instead of answering."""
     smallest_micro_batch: int = 1
     """Rows that one process has to compute at a time, at least."""
 
 
+_PAIRS = ("prompt", "chosen", "rejected")
 METHODS: dict[str, Method] = {
-    "sft": Method(
-        about="imitates replies, or whole texts",
-        columns=("prompt", "completion"),
-        learns="loss falls",
-    ),
-    "dpo": Method(
-        about="prefers chosen replies to rejected ones, held to its start",
-        columns=("prompt", "chosen", "rejected"),
-        learns="rewards/margins rises",
-        reference=True,
-    ),
-    "kto": Method(
-        about="learns from single replies that are marked good or bad, held to its start",
-        columns=("prompt", "completion", "label"),
-        learns="rewards/chosen rises above rewards/rejected",
-        reference=True,
-        smallest_micro_batch=2,
-    ),
-    "reward": Method(
-        about="learns to score a conversation from chosen and rejected replies",
-        columns=("prompt", "chosen", "rejected"),
-        learns="accuracy rises",
-        scores=True,
-    ),
-    "grpo": Method(
-        about="tries several answers to a prompt and learns from those that score above their group's mean",
-        columns=("prompt",),
-        learns="reward rises",
-        samples=True,
-        reference=True,
-    ),
-    "rloo": Method(
-        about="tries several answers to a prompt and learns from those that score above the mean of the others",
-        columns=("prompt",),
-        learns="reward rises",
-        samples=True,
-        reference=True,
-    ),
-    "distill": Method(
-        about="learns a teacher's next-token distribution, of given replies or of its own",
-        columns=("prompt", "completion"),
-        learns="loss falls",
-        teacher=True,
-    ),
+    "sft": Method(columns=("prompt", "completion")),
+    "dpo": Method(columns=_PAIRS, reference=True),
+    "kto": Method(columns=("prompt", "completion", "label"), reference=True, smallest_micro_batch=2),
+    "reward": Method(columns=_PAIRS),
+    "grpo": Method(columns=("prompt",), samples=True, reference=True),
+    "rloo": Method(columns=("prompt",), samples=True, reference=True),
+    "distill": Method(columns=("prompt", "completion"), teacher=True),
 }
 """Name → method. GRPO and RLOO need their reference, distillation its sampling, only where the recipe says so: see
 `needs_reference` and `samples`."""

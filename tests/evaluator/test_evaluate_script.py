@@ -15,7 +15,7 @@ import pytest
 from agents.multiple_choice import render_multiple_choice
 from tests.evaluator.job import SCRIPTS, job, lines, refused, result, run
 
-pytestmark = pytest.mark.slow 
+pytestmark = pytest.mark.slow
 
 SCRIPT = "evaluate.py"
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.evaluator.job import job, lines, refused, result, run
 
-pytestmark = pytest.mark.slow 
+pytestmark = pytest.mark.slow
 
 SCRIPT = "likelihood.py"
 

@@ -27,7 +27,7 @@ from shared_memory.run_paths import RunPaths
 from tests.jobs.conformance import SLEEPER, Bench, RunnerConformance, eventually, wait, wait_for_text
 from tests.servers.slurm import SlurmCluster, missing, slurm_cluster
 
-pytestmark = pytest.mark.slow 
+pytestmark = pytest.mark.slow
 
 needs_slurm = pytest.mark.skipif(bool(missing()), reason=f"Slurm: {missing()}")
 COUNTED = "open('runs', 'a').write('run\\n')"

@@ -15,7 +15,7 @@ import pytest
 
 from tests.tiny import make_tiny_model
 
-pytestmark = pytest.mark.slow 
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parents[2] / "agents" / "trainer" / "scripts" / "merge.py"
 BASE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")

@@ -25,8 +25,8 @@ class Sign:
     advice: str
     until: float = math.inf
     """Looked at up to this update."""
-    method: str = ""
-    """Looked at in this method only."""
+    methods: tuple[str, ...] = ()
+    """Looked at in these methods only; empty for all."""
 
 
 SIGNS = (
@@ -35,7 +35,7 @@ SIGNS = (
         lambda now, _: now < 0.05,
         "almost nothing is left to learn: check that completions are in the loss, and not known to the model already",
         until=10,
-        method="sft",
+        methods=("sft",),
     ),
     Sign(
         "grad_norm",
@@ -55,8 +55,9 @@ SIGNS = (
     ),
     Sign(
         "kl",
-        lambda now, _: now > 10,
+        lambda now, _: now > 0.5,
         "the model is far from its start: lower the learning rate, or raise beta",
+        methods=("grpo", "rloo"),  # KTO's is that of whole replies
     ),
     Sign(
         "completions/clipped_ratio",
@@ -72,7 +73,7 @@ class Signs:
     """Watches one training's figures go by."""
 
     def __init__(self, method: str) -> None:
-        self.signs = [sign for sign in SIGNS if sign.method in ("", method)]
+        self.signs = [sign for sign in SIGNS if not sign.methods or method in sign.methods]
         self.first: dict[str, float] = {}
         self.bad: dict[str, int] = {}
         self.told: set[str] = set()
