@@ -102,8 +102,7 @@ def _publish(proposal: PublishProposal, state: RunState, desk: Desk) -> Plain:
 def _push(proposal: PushProposal, state: RunState, desk: Desk) -> Plain:
     """The same for the delivered model."""
     goal = routing.goal_of(state)
-    digests = {name: facts["digest"] for name, facts in state.get("benchmarks", {}).items()}
-    facts = publications.model_facts(desk, goal, state["delivered"], digests)
+    facts = publications.model_facts(desk, goal, state["delivered"], publications.digests_of(state))
     try:
         job = model_publishing_job(facts, proposal.to, private=proposal.private, paths=desk.paths)
     except BadInput as refused:

@@ -19,8 +19,8 @@ from agents.jobs.flavors import Flavors
 from agents.provider import Provider
 from agents.publishing.runner import FOLDER, TIMEOUT_SECONDS, flavor_of
 from agents.researcher import playbook as research_rules
-from agents.trainer import delivery
-from agents.trainer.planner import Data, Known, Limits, plan_training
+from agents.trainer import delivery, training
+from agents.trainer.planner import Data, Known
 from agents.trainer.throughput import CHARACTERS_PER_TOKEN, USUAL_FILL, matrix_gflops
 from graph.briefing import benchmarks_of
 from graph.carry_out import rows_held_out
@@ -30,7 +30,7 @@ from graph.routing import JOBS_OF_AN_EXPERIMENT
 from graph.synthesis import audited, is_multiple_choice, teacher_of
 from shared_memory.goal import Goal
 from shared_memory.recipes import title_of
-from shared_memory.records import Estimate, Part, Recipe, Record
+from shared_memory.records import MICRO_USD, Estimate, Part, Recipe, Record
 
 
 class Step(Record):
@@ -230,14 +230,8 @@ def _experiments(
     goal: Goal, model: BaseModel, flavors: Flavors, recipe: Recipe, score: Step, count: int, what: str, tokens: int
 ) -> Step:
     """`count` experiments like one of `recipe`: training, and a score on the selection items."""
-    planned = plan_training(
-        model,
-        recipe,
-        flavors=[flavors.named(goal.run.flavor)] if goal.run.flavor else flavors.flavors,
-        data=Data(tokens=tokens),
-        known=Known(gflops=matrix_gflops()),
-        limits=Limits(hours=goal.limits.hours, usd=goal.limits.usd if goal.run.on == "hf" else None),
-    )
+    known = Known(gflops=matrix_gflops())
+    planned = training.plan_for(goal, model, recipe, flavors, Data(tokens=tokens), known, usd_left=goal.limits.usd)
     estimate, worst = planned.estimate, planned.timeout_seconds / 3600 + score.worst_hours
     return Step(
         move=Move.DRAFT,
@@ -260,8 +254,8 @@ def _worst_usd(goal: Goal, flavors: Flavors, estimate: Estimate, timeout_seconds
     """Dollars that a job costs which is ended by its time-out, on the hardware that it would get."""
     if goal.run.on == "local":
         return 0.0
-    return hardware_for(estimate.memory_gib, what, goal, flavors).usd_micro(timeout_seconds / 3600) / 1_000_000
+    return hardware_for(estimate.memory_gib, what, goal, flavors).usd_micro(timeout_seconds / 3600) / MICRO_USD
 
 
 def _usd(*estimates: Estimate) -> float:
-    return sum(estimate.usd_micro for estimate in estimates) / 1_000_000
+    return sum(estimate.usd_micro for estimate in estimates) / MICRO_USD

@@ -6,7 +6,7 @@ import math
 from contextlib import suppress
 from functools import lru_cache
 
-from agents.jobs.base import JobRunner, read_events
+from agents.jobs.base import JobRunner, pieces, read_events
 from agents.trainer.monitor import Monitor, Stop
 from graph.context import Desk
 from graph.state import Plain
@@ -33,10 +33,9 @@ class Lookout:
         self, desk: Desk, runner: JobRunner, job: Job, spec: JobSpec, offset: int, seconds_left: float
     ) -> tuple[int, Stop | None]:
         """Pass on what the job printed since `offset`; the offset to go on from, and why the job has to stop."""
-        stop = None
-        if self._monitor is not None and self._read < offset:
-            stop = self._see(*_printed(runner, job, self._read, offset))
-        events, following = _printed(runner, job, offset)
+        stop = self._catch_up(runner, job, offset)
+        text, following = runner.logs(job.backend_id, offset)
+        events = read_events(text)[0]
         if events:
             _tell_progress(desk, job, spec, events[-1])
         stop = self._see(events, following) or stop
@@ -48,6 +47,17 @@ class Lookout:
                 desk.emit("note", text=f"{spec.experiment}: {advice}")
             self._told = len(self._monitor.advice)
         return following, stop
+
+    def _catch_up(self, runner: JobRunner, job: Job, offset: int) -> Stop | None:
+        """Show the monitor what an earlier process has passed on."""
+        if self._monitor is None or self._read >= offset:
+            return None
+        stop = None
+        for text, following in pieces(runner, job.backend_id, self._read):
+            stop = self._see(read_events(text)[0], following) or stop
+            if following >= offset:
+                break
+        return stop
 
     def _see(self, events: list[Plain], following: int) -> Stop | None:
         self._read = max(self._read, following)
@@ -68,17 +78,6 @@ class Lookout:
 def lookout_of(key: str, spec: str) -> Lookout:
     """The lookout of a submission; `spec` is its JobSpec as JSON."""
     return Lookout(JobSpec.model_validate_json(spec))
-
-
-def _printed(runner: JobRunner, job: Job, start: int, end: int | None = None) -> tuple[list[Plain], int]:
-    """The events in the log from byte `start` on (up to about `end`), and the offset behind them."""
-    events: list[Plain] = []
-    while True:
-        text, following = runner.logs(job.backend_id, start)
-        events += read_events(text)[0]
-        if following == start or end is None or following >= end:
-            return events, following
-        start = following
 
 
 def _tell_progress(desk: Desk, job: Job, spec: JobSpec, event: Plain) -> None:

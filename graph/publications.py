@@ -11,6 +11,7 @@ from agents.trainer import publish as model_publisher
 from graph import routing
 from graph.briefing import model_of
 from graph.context import Desk
+from graph.state import RunState
 from shared_memory.goal import Goal
 from shared_memory.records import ComparisonResult, DatasetRecord, EvalResult, Experiment, JobSpec
 
@@ -32,6 +33,11 @@ def told_anew(spec: JobSpec, desk: Desk) -> JobSpec:
     if is_of_a_model(spec):
         return model_publisher.told_anew(spec, desk.paths)
     return publisher.told_anew(spec, desk.journal.all(DatasetRecord), desk.paths)
+
+
+def digests_of(state: RunState) -> dict[str, str]:
+    """Benchmark → digest of what it is."""
+    return {name: facts["digest"] for name, facts in state.get("benchmarks", {}).items()}
 
 
 def model_facts(desk: Desk, goal: Goal, name: str, benchmarks: Mapping[str, str]) -> model_card.ModelFacts:

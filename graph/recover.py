@@ -8,6 +8,7 @@ from pathlib import Path
 
 from langgraph.runtime import Runtime
 
+from agents.jobs.base import pieces
 from agents.trainer import recovery
 from agents.trainer.diagnosis import diagnose
 from graph.context import Context, Desk
@@ -88,12 +89,10 @@ def _diagnosis(job: Job, desk: Desk, read: int) -> Diagnosis:
 
 
 def _end_of_log(job: Job, desk: Desk, offset: int) -> str:
-    runner, text = desk.runner(job.runner), ""
-    while True:
-        piece, following = runner.logs(job.backend_id, offset)
-        if following == offset:
-            return text
-        text, offset = (text + piece)[-LOG_TAIL:], following
+    text = ""
+    for piece, _ in pieces(desk.runner(job.runner), job.backend_id, offset):
+        text = (text + piece)[-LOG_TAIL:]
+    return text
 
 
 def _tried(spec: JobSpec, recovered: Sequence[Plain]) -> list[tuple[JobSpec, Diagnosis]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from agents.data_engineer import prepare as data_engineer
 from agents.evaluator import evaluation
-from agents.jobs.base import JobRunner, JobStatus, read_events
+from agents.jobs.base import JobRunner, JobStatus, pieces, read_events
 from agents.trainer import delivery, training
 from graph.context import Context, Desk
 from shared_memory.errors import Unavailable
@@ -23,7 +24,8 @@ STOPPED = "stopped"
 STOP_SECONDS = 30.0
 """How long a job may take to end after it was cancelled."""
 STOP_POLL_SECONDS = 0.5
-LISTING_POLL_SECONDS = 2.0
+LOOK_AGAIN_SECONDS = 2.0
+"""Between two looks for a job whose submission was not answered."""
 
 
 def as_booked(job: Job, desk: Desk, goal: Goal) -> Job:
@@ -98,13 +100,10 @@ def fault_of_output(job: Job, spec: JobSpec, desk: Desk) -> str:
 
 
 def _result_of(runner: JobRunner, job: Job) -> dict[str, Any] | None:
-    result, offset = None, 0
-    while True:
-        text, following = runner.logs(job.backend_id, offset)
+    result = None
+    for text, _ in pieces(runner, job.backend_id):
         result = read_events(text)[1] or result
-        if following == offset:
-            return result
-        offset = following
+    return result
 
 
 def settle(desk: Desk, goal: Goal, job: Job) -> None:
@@ -123,7 +122,9 @@ def stop_open_jobs(run_id: str, context: Context) -> None:
     for action in desk.ledger.open_actions():
         name = pinned[action.key]["spec"]["runner"] if action.key in pinned else "local"
         runner = desk.runner(name)
-        backend_id = action.backend_id or _found(action, runner) or action.key
+        # One that was about to be submitted is looked for until it would be listed.
+        until = action.at + runner.listing_grace if action.state is ActionState.INTENDED else 0.0
+        backend_id = action.backend_id or listed(runner, action.key, until, desk) or action.key
         runner.cancel(backend_id)
         ends = time.monotonic() + STOP_SECONDS
         while not (status := runner.status(backend_id)).state.terminal:
@@ -139,11 +140,15 @@ def stop_open_jobs(run_id: str, context: Context) -> None:
         settle(desk, goal, _checked(job, runner, desk))
 
 
-def _found(action: Action, runner: JobRunner) -> str | None:
-    """The backend's id of a job; one that was about to be submitted is looked for until it would be listed."""
-    until = action.at + runner.listing_grace if action.state is ActionState.INTENDED else 0.0
-    while (found := runner.find(action.key)) is None and time.time() < until:
-        time.sleep(LISTING_POLL_SECONDS)
+def listed(runner: JobRunner, key: str, until: float, desk: Desk) -> str | None:
+    """The backend's id of the job with this label, looked for once and then until a time; None where it is not there.
+
+    until: seconds since the epoch. Raises Unavailable where the run is to be left meanwhile.
+    """
+    while (found := runner.find(key)) is None and time.time() < until:
+        if desk.draining:
+            raise Unavailable(f"stopped while looking for job {key}; resume looks again")
+        time.sleep(min(LOOK_AGAIN_SECONDS, max(0.0, until - time.time())))
     return found
 
 
@@ -160,14 +165,19 @@ def _checked(job: Job, runner: JobRunner, desk: Desk) -> Job:
 def end_doubles(desk: Desk, goal: Goal) -> None:
     """End what was submitted again because nobody knew of it, and turned up after all; its cost is booked, too."""
     pinned = desk.journal.notes("pinned")
-    attempts = {(action.spec_digest, action.attempt) for action in desk.ledger.actions()}
-    for action in desk.ledger.open_actions():
-        again = (action.spec_digest, action.attempt + 1) in attempts
-        if action.state is not ActionState.UNKNOWN or not again or action.key not in pinned:
+    actions = desk.ledger.actions()
+    for action in actions:
+        if not is_doubled(action, actions) or action.key not in pinned:
             continue
         runner = desk.runner(pinned[action.key]["spec"]["runner"])
         with suppress(Unavailable):  # its hold stays, and it is looked for again
             _end_double(action, runner, desk, goal)
+
+
+def is_doubled(action: Action, actions: Sequence[Action]) -> bool:
+    """Whether nobody knows of an attempt, and the same job was therefore submitted again."""
+    again = any(a.spec_digest == action.spec_digest and a.attempt == action.attempt + 1 for a in actions)
+    return action.state is ActionState.UNKNOWN and again
 
 
 def _end_double(action: Action, runner: JobRunner, desk: Desk, goal: Goal) -> None:

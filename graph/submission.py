@@ -8,12 +8,11 @@ import time
 from langgraph.runtime import Runtime
 
 from agents.data_engineer.synthesis import teacher
-from agents.jobs.base import JobRunner
 from agents.jobs.hardware import installed_packages
 from graph import publications
 from graph.context import Context, Desk
 from graph.routing import OF_THE_END
-from graph.settle import settle
+from graph.settle import is_doubled, listed, settle
 from graph.state import JobsState, Plain, jobs_update
 from graph.watch import tell
 from shared_memory.errors import BudgetSpent, Conflict, Unavailable, Uncertain
@@ -27,8 +26,6 @@ ROLE_OF_PURPOSE = {
     Purpose.MERGE: "trainer",
     Purpose.EVALUATION: "evaluator",
 }
-LOOK_AGAIN_SECONDS = 2.0
-"""Between two looks for a job whose submission was not answered."""
 
 
 def submit(state: JobsState, runtime: Runtime[Context]) -> Plain:
@@ -114,7 +111,8 @@ def _submit_one(
     already, and Unavailable where nobody can say whether the backend has the job.
     """
     key = submission_key(desk.run_id, spec, attempt)
-    rival = next((a for a in desk.ledger.open_actions() if _is_rival(a, spec)), None)
+    actions = desk.ledger.actions()
+    rival = next((a for a in actions if a.job is None and _is_rival(a, spec) and not is_doubled(a, actions)), None)
     if rival is not None:
         raise Conflict(
             f"{spec.experiment} is being trained already by job {rival.key}; cancel the run, or wait for its end"
@@ -167,7 +165,7 @@ def _handed_over(spec: JobSpec, action: Action, desk: Desk, is_new: bool) -> str
     """
     runner = desk.runner(spec.runner)
     if not is_new:
-        found = _listed(runner, action.key, action.at + runner.listing_grace - time.time(), desk)
+        found = listed(runner, action.key, action.at + runner.listing_grace, desk)
         if found or action.state is ActionState.UNKNOWN:
             return found
     folder = desk.paths.fill_job_folder(action.key, spec.files, json.dumps(spec.config, indent=2))
@@ -175,17 +173,7 @@ def _handed_over(spec: JobSpec, action: Action, desk: Desk, is_new: bool) -> str
         return runner.submit(spec, action.key, folder)
     except Uncertain as lost:
         desk.emit("note", text=f"{spec.title}: {lost}; looking for it for up to {runner.listing_grace:g} s")
-        return _listed(runner, action.key, runner.listing_grace, desk)
-
-
-def _listed(runner: JobRunner, key: str, seconds: float, desk: Desk) -> str | None:
-    """The id of the job with this label, looked for once and then for `seconds`; None where it is not there."""
-    until = time.monotonic() + seconds
-    while (found := runner.find(key)) is None and time.monotonic() < until:
-        if desk.draining:
-            raise Unavailable(f"stopped while looking for job {key}; resume looks again")
-        time.sleep(min(LOOK_AGAIN_SECONDS, max(0.0, until - time.monotonic())))
-    return found
+        return listed(runner, action.key, time.time() + runner.listing_grace, desk)
 
 
 def _park_or_go_on(spec: JobSpec, action: Action, desk: Desk, may_go_on: bool) -> None:

@@ -224,7 +224,7 @@ def finish(state: RunState, runtime: Runtime[Context]) -> Plain:
     if not state.get("delivered"):
         desk.journal.note("champion", "champion", {"experiment": routing.BASELINE, "model": model_of(goal).folder})
     else:
-        digests = {name: facts["digest"] for name, facts in state.get("benchmarks", {}).items()}
+        digests = publications.digests_of(state)
         write_card(Path(state["model"]), publications.model_facts(desk, goal, state["delivered"], digests))
     desk.journal.note("integrity", "integrity", evidence(state))
     status, error = status_of(state)
@@ -275,7 +275,7 @@ def evidence(state: RunState) -> dict[str, Any]:
     results = [EvalResult.model_validate(plain) for plain in state.get("results", {}).values()]
     datasets = [DatasetRecord.model_validate(plain) for plain in state.get("datasets", {}).values()]
     return {
-        "benchmarks": {name: facts["digest"] for name, facts in state.get("benchmarks", {}).items()},
+        "benchmarks": publications.digests_of(state),
         "settings": sorted({result.settings_digest for result in results}),
         "training_data": {dataset.id: _searched(dataset) for dataset in datasets},
         "approvals": f"approve = {routing.goal_of(state).run.approve}",

@@ -6,7 +6,6 @@ import time
 
 from langgraph.runtime import Runtime
 
-from agents.jobs.base import JobRunner
 from agents.trainer.monitor import Stop
 from graph import routing
 from graph.context import Context, Desk
@@ -31,6 +30,7 @@ def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
     offsets = dict(state.get("offsets", {}))
     specs = {spec.digest: spec for spec in map(JobSpec.model_validate, state["pending"])}
     halted = {"halt": state.get("halt", ""), "error": state.get("error", "")}
+    told_to_end: set[str] = set()
     began = time.monotonic()
     changed = [job.state for job in tracked.values()] != [job["state"] for job in state["tracked"].values()]
     pause = FIRST_POLL_SECONDS
@@ -43,12 +43,13 @@ def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
             if job.state.terminal:
                 continue
             spec, runner = specs[job.spec_digest], desk.runner(job.runner)
-            if means["halt"]:
-                runner.cancel(job.backend_id)
             lookout, left = lookout_of(key, spec.model_dump_json()), desk.seconds_left(goal)
             offsets[key], stop = lookout.look(desk, runner, job, spec, offsets.get(key, 0), left)
             if stop is not None:
-                _stop(desk, runner, job, stop)
+                _note_stop(desk, job, stop)
+            if (stop is not None or means["halt"]) and key not in told_to_end:
+                runner.cancel(job.backend_id)
+                told_to_end.add(key)  # in this slice; the next one asks again
             tracked[key] = looked_at(runner, job, spec, desk, halting=bool(means["halt"]))
             if tracked[key].state is not job.state:
                 changed = True
@@ -63,12 +64,11 @@ def watch(state: JobsState, runtime: Runtime[Context]) -> Plain:
     return jobs_update(tracked=tracked, offsets=offsets, **halted)
 
 
-def _stop(desk: Desk, runner: JobRunner, job: Job, stop: Stop) -> None:
-    """End a job that cannot end well; why is written down first, for a crash in between must not lose it."""
+def _note_stop(desk: Desk, job: Job, stop: Stop) -> None:
+    """Write down why a job is ended that cannot end well, before it is: a crash in between must not lose it."""
     if job.key not in desk.journal.notes(STOPPED):
         desk.journal.note(STOPPED, job.key, stop.plain())
         desk.emit("note", text=f"stopping {job.experiment}: {stop.why}; {stop.advice}")
-    runner.cancel(job.backend_id)
 
 
 def means_are_gone(desk: Desk, goal: Goal, state: JobsState | RunState) -> dict[str, str]:

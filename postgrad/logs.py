@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from agents.jobs.base import JobRunner
+from agents.jobs.base import JobRunner, pieces
 from agents.jobs.in_process import InProcessRunner
 from postgrad.attach import jobs_of
 from shared_memory.errors import BadInput
@@ -26,22 +26,21 @@ def show(settings: Settings, run_id: str, wanted: str, follow: bool, as_json: bo
     job = _chosen(settings, run_id, wanted)
     runner = _runner(settings, run_id, job["key"])
     if as_json:
-        text = redact(_all(runner, job["key"]))
+        text = redact("".join(piece for piece, _ in pieces(runner, job["key"])))
         facts = {"job": job["key"], "experiment": job["experiment"], "purpose": job["purpose"], "log": text}
         print(json.dumps({"run_id": run_id, **facts}, ensure_ascii=False, indent=2))
         return
     offset, all_there = 0, not follow
     while True:
-        text, following = runner.logs(job["key"], offset)
-        sys.stdout.write(redact(text))
-        sys.stdout.flush()
-        if following == offset:
-            if all_there:
-                return
-            all_there = _has_ended(settings, run_id, runner, job["key"])
-            if not all_there:
-                time.sleep(POLL_SECONDS)
-        offset = following
+        for text, following in pieces(runner, job["key"], offset):
+            sys.stdout.write(redact(text))
+            sys.stdout.flush()
+            offset = following
+        if all_there:
+            return
+        all_there = _has_ended(settings, run_id, runner, job["key"])
+        if not all_there:
+            time.sleep(POLL_SECONDS)
 
 
 def _chosen(settings: Settings, run_id: str, wanted: str) -> dict[str, Any]:
@@ -69,14 +68,3 @@ def _has_ended(settings: Settings, run_id: str, runner: JobRunner, key: str) -> 
     if isinstance(runner, InProcessRunner):
         return any(job["key"] == key and job["job"] is not None for job in jobs_of(settings, run_id))
     return runner.status(key).state.terminal
-
-
-def _all(runner: JobRunner, key: str) -> str:
-    pieces: list[str] = []
-    offset = 0
-    while True:
-        text, following = runner.logs(key, offset)
-        if following == offset:
-            return "".join(pieces)
-        pieces.append(text)
-        offset = following

@@ -89,10 +89,12 @@ class JobSpec(Record):
     def scope(self) -> str:
         """sha256 over what a recovery must leave alone: all of the digest but FREE_OF_SCOPE, hardware, time and cost.
 
-        Two specs of one scope compute the same mathematics; `batch`, the rows behind a weight update, is part of it.
+        Two specs of one scope compute the same mathematics; `batch`, the rows behind a weight update, is part of it,
+        and for KTO the micro-batch is, too: its KL divergence is estimated from those rows.
         """
         plain = self.model_dump(mode="json", exclude={"title", "estimate", "flavor", "devices", "timeout_seconds"})
-        plain["config"] = {key: value for key, value in self.config.items() if key not in FREE_OF_SCOPE}
+        kept = ("micro_batch",) if self.config.get("method") == "kto" else ()
+        plain["config"] = {key: value for key, value in self.config.items() if key in kept or key not in FREE_OF_SCOPE}
         return canonical_digest(plain)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from agents import sandbox
 from agents.evaluator import evaluation
 from agents.trainer import delivery, training
 from shared_memory.settings import Settings, load_settings
@@ -120,3 +122,13 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
     yield set_recipe
     playbook._library.cache_clear()
+
+
+@pytest.fixture
+def no_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A machine on which bubblewrap is not installed."""
+    kept = [folder for folder in os.environ["PATH"].split(":") if not (Path(folder) / "bwrap").exists()]
+    monkeypatch.setenv("PATH", ":".join([*kept, str(tmp_path)]))
+    sandbox._tried.cache_clear()
+    yield
+    sandbox._tried.cache_clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +80,16 @@ class JobRunner(Protocol):
         `memory_gib`; empty for a job that does not run.
         """
         ...
+
+
+def pieces(runner: JobRunner, backend_id: str, offset: int = 0) -> Iterator[tuple[str, int]]:
+    """What a job has printed from byte `offset` on, piece by piece, each with the offset behind it."""
+    while True:
+        text, following = runner.logs(backend_id, offset)
+        if following == offset:
+            return
+        yield text, following
+        offset = following
 
 
 def read_events(text: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:

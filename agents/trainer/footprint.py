@@ -9,7 +9,6 @@ compares the sums with what `scripts/exact_memory.py` sees in a real step.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from agents.trainer.activations import (
     Batch,
@@ -26,9 +25,6 @@ from shared_memory.recipes import GrpoRecipe, RlooRecipe
 from shared_memory.records import Recipe, Record
 
 GIB = 1024**3
-Sharding = Literal["none", "optimizer", "gradients", "weights"]
-"""What data-parallel devices hold a share of instead of a copy: ZeRO's stages 1, 2 and 3 [arXiv 1910.02054]; FSDP's
-full sharding is `weights`."""
 RUNTIME_GIB = 0.9
 """Python, torch, transformers and TRL themselves, as measured on a CPU after import."""
 CUDA_GIB = 0.8
@@ -89,7 +85,6 @@ class Setup(Record):
     bf16: bool = True
     """Whether the device calculates in bfloat16."""
     devices: int = 1
-    sharding: Sharding = "none"
     length: int = 0
     """Tokens of the longest row, where it is known to be less than the recipe's `max_length`."""
 
@@ -281,18 +276,13 @@ class _Step:
     def _parts(
         self, *, copies: float = 0.0, activations: float = 0.0, logits: float = 0.0, gradients: float = 0.0
     ) -> Parts:
-        """With what is there all the time, and divided as the devices share it."""
-        sharding, n = self.setup.sharding, self.setup.devices
-        of_weights = n if sharding == "weights" else 1
-        of_gradients = n if sharding in ("gradients", "weights") else 1
-        held = self.gradient * self.trained * self._held() + gradients
-        buckets = self.gradient * self.trained * (n > 1 and sharding in ("none", "optimizer"))
-        gathered = self.how.weight * self.shape.block * (of_weights > 1)
+        """With what is there all the time; several devices exchange copies of their gradients."""
+        each = self.gradient * self.trained
         return {
-            "weights": self._base() / of_weights + gathered + self.other + copies,
-            "master": self._master() / of_weights,
-            "gradients": held / of_gradients + buckets,
-            "optimizer": 2 * self.gradient * self.trained / (n if sharding != "none" else 1),
+            "weights": self._base() + self.other + copies,
+            "master": self._master(),
+            "gradients": each * (self._held() + (self.setup.devices > 1)) + gradients,
+            "optimizer": 2 * each,
             "activations": activations,
             "logits": logits,
         }

@@ -35,8 +35,6 @@ class Remedy(Record):
     """What is different, in one line for a person."""
     spec: JobSpec
     """The job to submit; of one scope with the one that failed."""
-    asks: bool = False
-    """Whether no earlier consent covers it: it may cost more than was approved, or the script is not one of ours."""
 
 
 def remedy(
@@ -62,8 +60,7 @@ def remedy(
         again = diagnosis.kind == "network" and derived.digest == spec.digest
         if (derived.digest, diagnosis.kind) in earlier or (derived.digest == spec.digest and not again):
             continue
-        approved = max(each.estimate.usd_micro for each in (spec, *(one for one, _ in tried)))
-        return Remedy(what=what, spec=derived, asks=spec.custom or derived.estimate.usd_micro > approved)
+        return Remedy(what=what, spec=derived)
     return None
 
 
@@ -101,13 +98,14 @@ def _ways(
 def _smaller(config: dict[str, Any], processes: int, last: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """Fewer rows on a device at once, and activations computed twice instead of kept; the last try takes both.
 
-    The batch behind a weight update stays exactly what it is: `batch` = `micro_batch` × accumulation × processes.
+    The batch behind a weight update stays exactly what it is: `batch` = `micro_batch` × accumulation × processes. Where
+    the rows of a micro-batch are compared with one another, they stay together.
     """
     batch, rows = config.get("batch"), config.get("micro_batch")
     fewer = 0
-    if isinstance(batch, int) and isinstance(rows, int):
-        least = METHODS[config["method"]].smallest_micro_batch if config.get("method") in METHODS else 1
-        fewer = next((n for n in range(rows // 2, least - 1, -1) if batch % (n * processes) == 0), 0)
+    compared = config.get("method") in METHODS and METHODS[config["method"]].smallest_micro_batch > 1
+    if isinstance(batch, int) and isinstance(rows, int) and not compared:
+        fewer = next((n for n in range(rows // 2, 0, -1) if batch % (n * processes) == 0), 0)
     recompute = {"activation_checkpointing": True} if config.get("activation_checkpointing") is False else {}
     halved = f"with micro-batches of {fewer} instead of {rows}, the batch of {batch} unchanged"
     if fewer and recompute and last:

@@ -99,15 +99,8 @@ def training_job(
     done = parent.recipe.epochs if parent and experiment.continues else 0
     epochs = recipe.epochs - done
     data = rows_of(dataset, recipe.max_length)
-    planned = plan_training(
-        model,
-        recipe,
-        flavors=[flavors.named(goal.run.flavor)] if goal.run.flavor else flavors.flavors,
-        data=data,
-        epochs=epochs,
-        known=Known(tokens_per_second=measured, gflops=gflops, teacher=_weights_of_teacher(recipe)),
-        limits=Limits(hours=goal.limits.hours, usd=usd_left if goal.run.on == "hf" else None),
-    )
+    known = Known(tokens_per_second=measured, gflops=gflops, teacher=_weights_of_teacher(recipe))
+    planned = plan_for(goal, model, recipe, flavors, data, known, usd_left=usd_left, epochs=epochs)
     script = Path(goal.run.script) if goal.run.script else SCRIPT
     config: dict[str, Any] = {
         **numbers_of(recipe),
@@ -139,6 +132,32 @@ def training_job(
         sandbox=goal.run.sandbox if goal.run.script and goal.run.on == "local" else "",
         timeout_seconds=planned.timeout_seconds,
         estimate=planned.estimate,
+    )
+
+
+def plan_for(
+    goal: Goal,
+    model: BaseModel,
+    recipe: Recipe,
+    flavors: Flavors,
+    data: Data,
+    known: Known,
+    *,
+    usd_left: float,
+    epochs: int | None = None,
+) -> TrainingPlan:
+    """How a recipe is trained on what the goal allows: its flavor where it names one, its hours, and the dollars left.
+
+    Raises BadInput for a flavor that there is not.
+    """
+    return plan_training(
+        model,
+        recipe,
+        flavors=[flavors.named(goal.run.flavor)] if goal.run.flavor else flavors.flavors,
+        data=data,
+        epochs=epochs,
+        known=known,
+        limits=Limits(hours=goal.limits.hours, usd=usd_left if goal.run.on == "hf" else None),
     )
 
 

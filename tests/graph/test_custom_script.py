@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console as Terminal
 
 import postgrad
 from agents import sandbox
-from postgrad.approval import ApprovalPrompt
 from postgrad.decide import Request, approve_all
 from shared_memory.settings import Settings
+from tests.a_gate import shown_at_the_gate
 from tests.conftest import MakeGoal
 
 isolated = pytest.mark.skipif(bool(sandbox.fault_of_this_machine()), reason=sandbox.fault_of_this_machine())
@@ -192,22 +189,6 @@ def test_a_script_that_was_broken_at_the_gate_is_not_run_and_asked_about_again(
     mended = postgrad.resume(summary["run_id"], decide=approve_all)
     assert mended["status"] == "succeeded", mended["error"]
     assert mended["outcome"] == "improved"
-
-
-@pytest.fixture
-def no_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A machine on which bubblewrap is not installed."""
-    kept = [folder for folder in os.environ["PATH"].split(":") if not (Path(folder) / "bwrap").exists()]
-    monkeypatch.setenv("PATH", ":".join([*kept, str(tmp_path)]))
-    sandbox._tried.cache_clear()
-    yield
-    sandbox._tried.cache_clear()
-
-
-def shown_at_the_gate(requests: Sequence[Any]) -> str:
-    stream = io.StringIO()
-    ApprovalPrompt(Terminal(file=stream, width=160), lambda: "q", lambda text, suffix: None).ask(requests)
-    return stream.getvalue()
 
 
 def _rows(script: Callable[..., Path]) -> Path:

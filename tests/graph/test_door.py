@@ -18,7 +18,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
 from agents.jobs.base import JobStatus
-from graph import settle, submission, watch
+from graph import settle, watch
 from graph.context import Context, Desk
 from graph.jobs import build_jobs
 from graph.state import JobsState
@@ -206,7 +206,7 @@ def test_no_job_starts_without_its_own_consent_none_twice_and_no_cap_is_exceeded
         door = Door(Path(home), goal, specs, fate)
         change.setattr(Desk, "runner", lambda self, name: door.runner)
         change.setattr(settle, "fault_of_output", lambda job, spec, desk: "")
-        change.setattr(submission, "LOOK_AGAIN_SECONDS", 0.001)
+        change.setattr(settle, "LOOK_AGAIN_SECONDS", 0.001)
         change.setattr(watch, "POLL_SECONDS", 0.001)
         change.setattr(watch, "FIRST_POLL_SECONDS", 0.001)
         with patch("graph.gates.request", lambda spec, desk: {**spec.plain(), "digest": spec.digest}):

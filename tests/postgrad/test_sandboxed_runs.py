@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pytest
-from rich.console import Console as Terminal
 
 import postgrad
 from agents import sandbox
-from postgrad.approval import ApprovalPrompt
 from postgrad.decide import Request
 from postgrad.doctor import examine
 from shared_memory.settings import Settings
+from tests.a_gate import shown_at_the_gate
 from tests.conftest import MakeGoal
 
 pytestmark = pytest.mark.usefixtures("noop_jobs")
@@ -25,22 +20,6 @@ pytestmark = pytest.mark.usefixtures("noop_jobs")
 @pytest.fixture(autouse=True)
 def _small_recipe(recipe: Callable[..., None]) -> None:
     recipe()
-
-
-@pytest.fixture
-def no_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A machine on which bubblewrap is not installed."""
-    kept = [folder for folder in os.environ["PATH"].split(":") if not (Path(folder) / "bwrap").exists()]
-    monkeypatch.setenv("PATH", ":".join([*kept, str(tmp_path)]))
-    sandbox._tried.cache_clear()
-    yield
-    sandbox._tried.cache_clear()
-
-
-def shown_at_the_gate(requests: Sequence[Any]) -> str:
-    stream = io.StringIO()
-    ApprovalPrompt(Terminal(file=stream, width=160), lambda: "q", lambda text, suffix: None).ask(requests)
-    return stream.getvalue()
 
 
 @pytest.mark.skipif(bool(sandbox.fault_of_this_machine()), reason=sandbox.fault_of_this_machine())

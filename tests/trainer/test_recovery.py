@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from agents.jobs.flavors import Flavor
 from agents.trainer.diagnosis import diagnose
 from agents.trainer.recovery import ATTEMPTS, Remedy, remedy
-from shared_memory.jobs import FREE_OF_SCOPE, Diagnosis, Estimate, Failure, JobSpec, JobState, Purpose
+from graph.consent import consent_for, envelope_of
+from shared_memory.jobs import FREE_OF_SCOPE, Decision, Diagnosis, Estimate, Failure, JobSpec, JobState, Purpose
 
 CORPUS = Path(__file__).parent / "failures"
 
@@ -65,6 +66,12 @@ def failed(kind: Failure) -> Diagnosis:
     return Diagnosis(kind=kind, remedy="read on")
 
 
+def is_asked_about(spec: JobSpec, way: Remedy) -> bool:
+    """Whether a person's yes to `spec` does not cover the remedy."""
+    yes = Decision(spec_digest=spec.digest, approved=True, by="person", envelope=envelope_of(spec))
+    return consent_for(way.spec, [yes], []) is None
+
+
 def all_tries(spec: JobSpec, kind: Failure, **how: Any) -> list[Remedy]:
     """The remedies of a job that fails in the same way each time."""
     tried: list[tuple[JobSpec, Diagnosis]] = []
@@ -84,7 +91,7 @@ def test_a_device_without_memory_gets_fewer_rows_at_once_in_the_same_batch() -> 
     assert first.spec.title == (
         "train e1: more rows; again with micro-batches of 4 instead of 8, the batch of 32 unchanged"
     )
-    assert not first.asks
+    assert not is_asked_about(a_job(), first)
     # The last try takes all that leaves the mathematics alone.
     assert second.spec.config["micro_batch"] == 2
     assert second.spec.config["activation_checkpointing"] is True
@@ -110,13 +117,15 @@ def test_the_cheapest_hardware_that_is_larger_comes_last_and_asks_if_it_is_deare
     full = {"micro_batch": 1, "activation_checkpointing": True}
     first, second = all_tries(on_hub("l4x1", config=full), "out_of_memory", flavors=FLAVORS)
     assert (first.spec.flavor, second.spec.flavor) == ("l40sx1", "a100-large")
-    assert (first.asks, second.asks) == (True, True)
+    assert is_asked_about(on_hub("l4x1", config=full), first)
+    assert is_asked_about(on_hub("l4x1", config=full), second)
     assert first.spec.estimate.usd_micro == 60 * 30_000
     assert "48 GiB instead of 24" in first.what
     cheaper = (*FLAVORS, a_flavor("spot", "Nvidia L40S", 1, 48, 62, 9_000))
     way = remedy(on_hub("l4x1", config=full), failed("out_of_memory"), flavors=cheaper)
     assert way is not None
-    assert (way.spec.flavor, way.asks) == ("spot", False)
+    assert way.spec.flavor == "spot"
+    assert not is_asked_about(on_hub("l4x1", config=full), way)
 
 
 def test_hardware_that_calculates_otherwise_is_no_remedy() -> None:
@@ -181,16 +190,18 @@ def test_what_was_reached_is_not_done_twice() -> None:
 def test_more_time_asks_where_it_costs_more() -> None:
     way = remedy(a_job(), failed("timed_out"))
     assert way is not None
-    assert (way.spec.timeout_seconds, way.asks) == (7200, False)
+    assert way.spec.timeout_seconds == 7200
+    assert not is_asked_about(a_job(), way)
     way = remedy(on_hub("t4-small"), failed("timed_out"))
     assert way is not None
-    assert (way.spec.estimate.usd_micro, way.asks) == (2 * 60 * 6_667, True)
+    assert way.spec.estimate.usd_micro == 2 * 60 * 6_667
+    assert is_asked_about(on_hub("t4-small"), way)
 
 
 def test_a_script_that_is_not_ours_asks_always() -> None:
     way = remedy(a_job(custom=True), failed("out_of_memory"))
     assert way is not None
-    assert way.asks
+    assert is_asked_about(a_job(custom=True), way)
 
 
 def test_a_script_without_the_settings_is_not_given_them() -> None:
@@ -248,7 +259,7 @@ def test_no_remedy_leaves_the_scope_or_goes_on_for_ever(
     first = spec = on_hub(flavor.name, devices=devices, nodes=nodes, custom=custom).model_copy(
         update={"config": config}
     )
-    approved = spec.estimate.usd_micro
+    approved = first.estimate.usd_micro
     tried: list[tuple[JobSpec, Diagnosis]] = []
     for kind, checkpoint in zip(kinds, checkpoints, strict=True):
         way = remedy(spec, failed(kind), tried, FLAVORS, checkpoint)
@@ -260,10 +271,9 @@ def test_no_remedy_leaves_the_scope_or_goes_on_for_ever(
         assert derived.config.keys() == first.config.keys()
         if derived.config.get("micro_batch") != first.config.get("micro_batch"):
             assert derived.config["batch"] % (derived.config["micro_batch"] * devices * nodes) == 0
-        assert way.asks or (derived.estimate.usd_micro <= approved and not custom)
+        assert is_asked_about(first, way) or (derived.estimate.usd_micro <= approved and not custom)
         assert derived.digest != spec.digest or kind == "network"
         assert (derived.digest, kind) not in [(one.digest, failure.kind) for one, failure in tried]
-        approved = max(approved, derived.estimate.usd_micro)
         tried.append((spec, failed(kind)))
         spec = derived
         assert len(tried) < ATTEMPTS
@@ -279,9 +289,11 @@ def test_no_failure_of_the_corpus_leads_to_another_scope() -> None:
             assert way is None or way.spec.scope == spec.scope
 
 
-def test_kto_keeps_two_rows_to_compare_and_recomputes_instead() -> None:
+def test_kto_keeps_the_rows_that_it_compares_and_recomputes_instead() -> None:
     job = a_job({"method": "kto", "micro_batch": 4}, runner="hf", flavor="a100-large")
     tries = all_tries(job, "out_of_memory")
     shapes = [(way.spec.config["micro_batch"], way.spec.config["activation_checkpointing"]) for way in tries]
-    assert shapes == [(2, False), (2, True)]
+    assert shapes == [(4, True)]
+    fewer = job.model_copy(update={"config": job.config | {"micro_batch": 2}})
+    assert fewer.scope != job.scope, "its KL divergence is estimated from the rows of a micro-batch"
     assert {way.spec.config["batch"] for way in tries} == {32}
