@@ -123,7 +123,7 @@ def patiently(call: Callable[[], T]) -> T:
         try:
             return call()
         except HfHubHTTPError as error:
-            wait = _wait(error, 2.0**attempt)
+            wait = retry_after(error, 2.0**attempt)
             if not _is_busy(error) or wait > LONGEST_WAIT:
                 raise
             time.sleep(wait)
@@ -134,7 +134,12 @@ def _is_busy(error: HfHubHTTPError) -> bool:
     return error.response.status_code == 429 or error.response.status_code >= 500
 
 
-def _wait(error: HfHubHTTPError, otherwise: float) -> float:
+def reason_of(error: HfHubHTTPError) -> str:
+    """What the Hub says about it, in one short line."""
+    return "".join(filter(str.isprintable, error.server_message or "no reason given"))[:200]
+
+
+def retry_after(error: HfHubHTTPError, otherwise: float) -> float:
     """Seconds that the Hub asks to wait; `otherwise` where it does not say."""
     value = error.response.headers.get("retry-after", "")
     return float(value) if value.isdecimal() else otherwise
@@ -203,7 +208,7 @@ def _of_status(repo_id: str, error: HfHubHTTPError) -> BadInput | Conflict | Una
         return BadInput(f"the token has no right to do this with {repo_id}; {LOG_IN} with one that has")
     if status == 412:
         return Conflict(f"somebody else committed to {repo_id} at the same time; run again")
-    reason = "".join(filter(str.isprintable, error.server_message or "no reason given"))[:200]
+    reason = reason_of(error)
     if status == 400:
         return BadInput(f"the Hub refuses what was sent to {repo_id} ({reason}); mend that and run again")
     return Unavailable(f"the Hub answers {status} for {repo_id} ({reason}); {KEPT}")

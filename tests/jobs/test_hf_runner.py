@@ -293,6 +293,17 @@ def test_a_machine_that_has_nothing_of_a_job_takes_it_up_from_its_id(bench: Benc
     assert (tmp_path / "here" / "out" / "a.txt").read_text() == "made"
 
 
+def test_a_job_whose_price_has_risen_since_it_was_approved_is_not_started(bench: Bench, server: JobsServer) -> None:
+    spec, key, folder = bench.job("print('done')", timeout=3600)
+    approved = spec.estimate.model_copy(update={"usd_micro": 60 * 167})
+    bench.new_runner().submit(spec.model_copy(update={"estimate": approved}), key, folder)
+    spec, key, folder = bench.job("print('done')", timeout=3600)
+    cheaper = spec.estimate.model_copy(update={"usd_micro": 59 * 167})
+    with pytest.raises(BadInput, match=r"cpu-basic costs \$0.01 an hour now, more than `a test` was approved for"):
+        bench.new_runner().submit(spec.model_copy(update={"estimate": cheaper}), key, folder)
+    assert len(server.jobs) == 1
+
+
 def test_a_job_costs_its_running_seconds_at_the_price_of_its_flavor(bench: Bench, server: JobsServer) -> None:
     backend_id = submit(bench, "print('done')", flavor="a10g-large")
     job = server.only

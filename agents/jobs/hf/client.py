@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agents.hub_client import LONGEST_WAIT, reason_of, retry_after
 from shared_memory.errors import BadInput, PostgradError, Unavailable, Uncertain
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 SILENCE = 300.0
 """Seconds without a byte after which a connection counts as broken; the client itself would wait for ever."""
 TRIES = 4
-LONGEST_WAIT = 60.0
-"""Seconds of `Retry-After` that are waited for."""
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 T = TypeVar("T")
@@ -120,8 +119,7 @@ def status_of(error: BaseException | None) -> int:
 
 
 def _of_status(what: str, error: Any) -> PostgradError:
-    status = error.response.status_code
-    reason = "".join(filter(str.isprintable, error.server_message or "no reason given"))[:200]
+    status, reason = error.response.status_code, reason_of(error)
     if status == 401:
         return BadInput(f"{what}: the Hub does not accept the token, it may have expired; {LOG_IN}, then resume")
     if status == 402:
@@ -131,8 +129,7 @@ def _of_status(what: str, error: Any) -> PostgradError:
     if status == 404:
         return BadInput(f"{what}: the Hub does not find it ({reason}); check namespace and flavor, then resume")
     if status == 429:
-        wait = error.response.headers.get("retry-after", "")
-        seconds = float(wait) if wait.isdecimal() else 0.0
+        seconds = retry_after(error, 0.0)
         when = f"in {seconds:g} s" if seconds else "in a few minutes"
         return Passing(f"{what}: the Hub has had too many requests; resume {when}", seconds)
     if status in (408, 409, 412) or status >= 500:

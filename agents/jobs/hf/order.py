@@ -7,7 +7,7 @@ from typing import Any
 
 from agents.jobs.hf.staging import KEEP, MOUNT, OUT
 from shared_memory.errors import BadInput
-from shared_memory.records import JobSpec
+from shared_memory.records import MICRO_USD, JobSpec
 
 LABEL, RUN_LABEL = "postgrad", "postgrad-run"
 """Labels of a job: its submission key, and its run."""
@@ -28,6 +28,16 @@ def secret(name: str) -> str:
     from huggingface_hub import get_token
 
     return os.environ.get(name) or (get_token() or "" if name == HUB_TOKEN else "")
+
+
+def refuse_dearer(spec: JobSpec, usd_micro_per_minute: int) -> None:
+    """Raise BadInput where a price has risen since the job was planned: its worst cost is what is held for it."""
+    held = spec.estimate.usd_micro
+    if 0 < held < usd_micro_per_minute * (spec.timeout_seconds // 60):  # whole minutes: the last one may be rounded
+        now = usd_micro_per_minute * 60 / MICRO_USD
+        raise BadInput(
+            f"{spec.flavor} costs ${now:.2f} an hour now, more than `{spec.title}` was approved for; start a new run"
+        )
 
 
 def refuse_misfit(spec: JobSpec) -> None:

@@ -15,7 +15,7 @@ from agents.jobs.flavors import hf_flavors
 from agents.jobs.hf import log as hf_log
 from agents.jobs.hf.client import Passing, ambiguous, hub_api, hub_errors, owner_of, patiently, status_of
 from agents.jobs.hf.notes import Note, Notes
-from agents.jobs.hf.order import LABEL, order_of, refuse_misfit
+from agents.jobs.hf.order import LABEL, order_of, refuse_dearer, refuse_misfit
 from agents.jobs.hf.staging import fetch_out, repo_of, stage
 from agents.jobs.hf.verdict import judge, measures, state_of
 from agents.jobs.log_file import piece_of, tail_of
@@ -56,7 +56,8 @@ class HfRunner:
     def submit(self, spec: JobSpec, key: str, folder: Path) -> str:
         """Stage the folder and start the job; one that the Hub lists under this key already is adopted.
 
-        One that was sent less than GRACE seconds ago and is not listed is Uncertain again, and not sent again.
+        One that was sent less than GRACE seconds ago and is not listed is Uncertain again, and not sent again. Raises
+        BadInput, beside what `refuse_misfit` does, where it would cost more than was approved.
         """
         refuse_misfit(spec)
         api = hub_api()
@@ -69,6 +70,7 @@ class HfRunner:
             return known
         if time.time() < note.sent + GRACE:
             raise Uncertain(f"job {key} was sent to HF Jobs a moment ago, and is not listed yet; resume in {GRACE:g} s")
+        refuse_dearer(spec, price)
         repo_id = self._repo(note)
         revision = stage(api, repo_id, key, folder, [*spec.files])
         order = order_of(spec, key, self._run_id, note.namespace, repo_id, revision)
