@@ -286,7 +286,8 @@ if FAILS:
         assert status.state == (JobState.FAILED if fails else JobState.SUCCEEDED), bench.new_runner().logs(key, 0)[0]
         told[devices, nodes, fails] = status.error or bench.new_runner().logs(key, 0)[0]
     assert "[(0, 'n1'), (1, 'n1')]" in told[2, 1, False]
-    assert "[(0, 'n1'), (1, 'n2')]" in told[1, 2, False]
+    # Which node gets which rank is Slurm's to say.
+    assert any(pair in told[1, 2, False] for pair in ("[(0, 'n1'), (1, 'n2')]", "[(0, 'n2'), (1, 'n1')]"))
     assert told[2, 1, True] == "KeyError: 'loss'"
 
 
