@@ -129,7 +129,7 @@ def reading(path: Path) -> tuple[float, float]:
     """Seconds that reading every row takes us and polars, in this process, one after the other."""
     import polars as pl
 
-    from agents.data_engineer.reading.files import read_batches
+    from agents.reading.files import read_batches
 
     began = time.monotonic()
     for _ in read_batches(path):

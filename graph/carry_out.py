@@ -23,9 +23,9 @@ from agents.data_engineer.held_out import HeldOut, digests
 from agents.data_engineer.prepare import render
 from agents.data_engineer.proposal import DataProposal, PublishProposal
 from agents.data_engineer.publishing import publisher
-from agents.data_engineer.reading.sources import to_train_on
 from agents.evaluator import evaluation, hold_out
 from agents.evaluator.proposal import EvaluationProposal, HoldOutProposal
+from agents.reading.sources import to_train_on
 from agents.researcher.proposal import ResearchProposal
 from agents.trainer import delivery, training
 from agents.trainer.proposal import DebugProposal, DeliveryProposal, PushProposal, TrainingProposal

@@ -11,12 +11,12 @@ from agents.base_model import BaseModel, find_base_model
 from agents.brain import Role
 from agents.data_engineer.formats.methods import trains, why_not
 from agents.data_engineer.formats.tables import Row, read_sources
-from agents.data_engineer.reading.files import READERS
-from agents.data_engineer.reading.sources import HUB, Source, to_train_on
 from agents.data_engineer.synthesis import teacher
 from agents.evaluator.benchmarks import SMALLEST_PART, Benchmark, load_benchmark
 from agents.evaluator.hold_out import FEWEST_ROWS
 from agents.publishing.runner import FOLDER, flavor_of
+from agents.reading.files import READERS
+from agents.reading.sources import HUB, Source, to_train_on
 from graph.placement import offered
 from graph.synthesis import teacher_of
 from shared_memory.errors import BadInput

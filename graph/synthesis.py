@@ -15,13 +15,13 @@ from agents.data_engineer.checks.stream import Stream
 from agents.data_engineer.formats.rows import Row
 from agents.data_engineer.formats.tables import read_sources
 from agents.data_engineer.proposal import DataProposal, Generate
-from agents.data_engineer.reading.files import digest_of
-from agents.data_engineer.reading.sources import to_train_on
 from agents.data_engineer.synthesis import teacher
 from agents.data_engineer.synthesis.acceptance import accept
 from agents.data_engineer.synthesis.synthesize import topics_of
 from agents.data_engineer.synthesis.verify import Verifier, verifier_of
 from agents.evaluator.benchmarks import load_benchmark
+from agents.reading.files import digest_of
+from agents.reading.sources import to_train_on
 from graph import routing
 from graph.briefing import brief_from
 from graph.context import Desk

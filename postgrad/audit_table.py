@@ -9,7 +9,7 @@ from rich.console import Console as Terminal
 from rich.table import Table
 from rich.text import Text
 
-from agents.data_engineer.reading.files import short_place
+from agents.reading.files import short_place
 from postgrad.tables import plain_terminal
 from postgrad.units import duration, one_line, percent
 

@@ -35,8 +35,8 @@ from agents.data_engineer.checks.verdict import MINIMUM_ROWS, that_matter, too_f
 from agents.data_engineer.contamination.benchmark_texts import BenchmarkText
 from agents.data_engineer.formats.methods import METHODS, Method, Trainable
 from agents.data_engineer.formats.rows import Row
-from agents.data_engineer.reading.files import BATCH
-from agents.data_engineer.reading.sources import Source, resolve
+from agents.reading.files import BATCH
+from agents.reading.sources import Source, resolve
 from shared_memory.errors import BadInput
 from shared_memory.records import Record
 

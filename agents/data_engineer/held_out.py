@@ -9,8 +9,8 @@ from pydantic import Field
 
 from agents.data_engineer.duplicates.dedup import near_duplicate_clusters
 from agents.data_engineer.formats.tables import Row, Table
-from agents.data_engineer.reading.files import digest_of
-from agents.data_engineer.reading.sources import to_train_on
+from agents.reading.files import digest_of
+from agents.reading.sources import to_train_on
 from shared_memory.errors import BadInput
 from shared_memory.records import Record, Step
 

@@ -27,7 +27,7 @@ from agents.data_engineer.formats.tables import TOLERATED, Row, Table, read_rows
 from agents.data_engineer.held_out import HeldOut, drop_held_out, require_unchanged
 from agents.data_engineer.mixture import mix
 from agents.data_engineer.proposal import DataProposal, Generate
-from agents.data_engineer.reading.files import digest_of
+from agents.reading.files import digest_of
 from shared_memory.errors import BadInput, Unavailable
 from shared_memory.records import (
     ContaminationEvidence,

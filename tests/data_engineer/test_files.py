@@ -24,8 +24,8 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
 
-from agents.data_engineer.reading import json_files, streams
-from agents.data_engineer.reading.files import Batch, place, read_batches, read_records
+from agents.reading import json_files, streams
+from agents.reading.files import Batch, place, read_batches, read_records
 from shared_memory.errors import BadInput
 
 ROWS = [{"prompt": f"What is {n}?", "completion": f"It is {n}."} for n in range(10)]

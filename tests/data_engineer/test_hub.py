@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from agents.data_engineer.reading.hub import snapshot
-from agents.data_engineer.reading.hub_layout import layout_of
+from agents.reading.hub import snapshot
+from agents.reading.hub_layout import layout_of
 from shared_memory.errors import BadInput, Unavailable
 from tests.servers.hub import TOKEN, DiesAfter, Fails, HubServer, hub, point_client_at
 from tests.servers.hub_repos import CONVERTED

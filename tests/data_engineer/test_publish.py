@@ -18,7 +18,7 @@ import pytest
 
 from agents.data_engineer.publishing import publish, shards
 from agents.data_engineer.publishing.publish import plan, to_folder, to_hub
-from agents.data_engineer.reading.hub import snapshot
+from agents.reading.hub import snapshot
 from shared_memory.errors import BadInput, Conflict, Unavailable
 from shared_memory.records import DatasetRecord, Step
 from tests.servers.hub import TOKEN, DiesAfter, Fails, HubServer, client_environment, hub, point_client_at

@@ -12,7 +12,7 @@ import pytest
 from agents.data_engineer.formats.tables import read_sources
 from agents.data_engineer.prepare import prepare
 from agents.data_engineer.proposal import DataProposal
-from agents.data_engineer.reading.sources import resolve, to_train_on
+from agents.reading.sources import resolve, to_train_on
 from shared_memory.errors import BadInput
 from tests.data_engineer.rows import write_jsonl
 from tests.servers.hub import HubServer, hub, point_client_at

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import postgrad
-from agents.data_engineer.synthesis.asking import SIDE_BY_SIDE
+from agents.asking import SIDE_BY_SIDE
 from graph.clean_hands import fault_of_data
 from graph.context import Context, Desk
 from postgrad.decide import approve_all

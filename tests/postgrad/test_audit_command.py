@@ -392,7 +392,7 @@ def test_a_benchmarks_items_are_found_and_never_quoted(tmp_path: Path) -> None:
 def test_the_licence_of_a_data_set_is_judged() -> None:
     from agents.data_engineer.checks.card import Card
     from agents.data_engineer.checks.check import Whole
-    from agents.data_engineer.reading.sources import Source
+    from agents.reading.sources import Source
 
     def judged(licence: str, gated: bool = False) -> list[tuple[str, str]]:
         source = Source(

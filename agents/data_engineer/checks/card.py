@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from agents.data_engineer.checks.check import Check, Whole
 from agents.data_engineer.checks.findings import AuditFinding, Example, Kind, Severity
-from agents.data_engineer.reading.sources import Source
+from agents.reading.sources import Source
 
 UNKNOWN = frozenset({"", "unknown", "other"})
 _NON_COMMERCIAL = re.compile(r"(?:^|[-\s])nc(?:$|[-\s])|non-?commercial|research-only", re.IGNORECASE)

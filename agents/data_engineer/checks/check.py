@@ -17,8 +17,8 @@ from agents.data_engineer.duplicates.dedup import told
 from agents.data_engineer.filters import is_ambiguous, is_empty, is_identical_pair
 from agents.data_engineer.formats.columns import Layout
 from agents.data_engineer.formats.rows import Row
-from agents.data_engineer.reading.batches import Fault
 from agents.data_engineer.tokens import Tokens, hashed_words
+from agents.reading.batches import Fault
 from shared_memory.redaction import redact
 
 SHOWN = 90

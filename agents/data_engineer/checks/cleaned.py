@@ -18,7 +18,7 @@ from agents.data_engineer.checks.check import AuditBatch, Ordinals
 from agents.data_engineer.checks.stream import Span, to_train_on
 from agents.data_engineer.checks.text import CONTROL, CONTROL_BEYOND_ASCII, is_mojibake
 from agents.data_engineer.formats.columns import Layout
-from agents.data_engineer.reading.files import read_batches
+from agents.reading.files import read_batches
 from shared_memory.errors import BadInput, Unavailable
 from shared_memory.redaction import redact
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from agents.data_engineer.reading.files import short_place
+from agents.reading.files import short_place
 from shared_memory.records import Record
 
 Kind = Literal[

@@ -11,9 +11,9 @@ from agents.data_engineer.checks.check import AuditBatch, Unusable, shown
 from agents.data_engineer.checks.findings import Example
 from agents.data_engineer.formats.rows import Row
 from agents.data_engineer.formats.tables import Converter, UnusableRow, converter_of
-from agents.data_engineer.reading.batches import Batch
-from agents.data_engineer.reading.files import mend, read_batches
-from agents.data_engineer.reading.sources import Source
+from agents.reading.batches import Batch
+from agents.reading.files import mend, read_batches
+from agents.reading.sources import Source
 from shared_memory.errors import BadInput
 
 

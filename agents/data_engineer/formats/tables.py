@@ -18,9 +18,9 @@ from agents.data_engineer.formats.methods import trains as trains
 from agents.data_engineer.formats.preferences import brings_its_ranks, from_preference, from_ranked
 from agents.data_engineer.formats.rows import Message as Message
 from agents.data_engineer.formats.rows import Row as Row
-from agents.data_engineer.reading.batches import ENDING
-from agents.data_engineer.reading.files import FaultKind, mend, place, read_batches
-from agents.data_engineer.reading.sources import Source, to_train_on
+from agents.reading.batches import ENDING
+from agents.reading.files import FaultKind, mend, place, read_batches
+from agents.reading.sources import Source, to_train_on
 from shared_memory.errors import BadInput
 
 TOLERATED = 0.01

@@ -9,10 +9,10 @@ from typing import Any
 
 from agents.data_engineer.publishing.card import render_card
 from agents.data_engineer.publishing.shards import columns_of, shard_names, write_shards
-from agents.data_engineer.reading.files import digest_of
 from agents.publishing.cards import CARD, forbidding, licences
 from agents.publishing.to_folder import place
 from agents.publishing.to_hub import Heed, Published, heedless, push
+from agents.reading.files import digest_of
 from shared_memory.errors import BadInput
 from shared_memory.records import DatasetRecord
 

@@ -13,8 +13,8 @@ from agents.data_engineer.duplicates.dedup import drop_near_duplicates
 from agents.data_engineer.filters import drop_exact_duplicates
 from agents.data_engineer.formats.rows import Row
 from agents.data_engineer.formats.tables import read_rows
-from agents.data_engineer.reading.files import read_records
 from agents.data_engineer.synthesis.verify import Candidate, Checked, Verifier, sampled, stop_reason
+from agents.reading.files import read_records
 from shared_memory.records import Step
 from shared_memory.run_paths import write_atomically
 

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from agents.asking import SIDE_BY_SIDE, NoAnswer, Question, ask_some
 from agents.data_engineer.formats.rows import Message, Row
 from agents.data_engineer.proposal import Verification
-from agents.data_engineer.synthesis.asking import SIDE_BY_SIDE, NoAnswer, Question, ask_some
 from agents.data_engineer.synthesis.taxonomy import Cell, Taxonomy, Topic, built_in, cells, completed, coverage
 from agents.data_engineer.synthesis.verify import SAMPLE, Candidate, sampled, stop_reason, verifier_of
 from agents.llm import InvalidAnswer, LanguageModel

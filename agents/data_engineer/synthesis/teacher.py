@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from agents.asking import SIDE_BY_SIDE
 from agents.data_engineer.formats.rows import Row
 from agents.data_engineer.prepare import GENERATED
 from agents.data_engineer.proposal import Generate
-from agents.data_engineer.synthesis.asking import SIDE_BY_SIDE
 from agents.data_engineer.synthesis.synthesize import PROMPTS, ROWS_A_REQUEST, Order, Teaching, examples_of, topics_of
 from agents.data_engineer.synthesis.verify import ATTEMPTS, ROWS_AT_ONCE
 from agents.jobs.in_process import CANCEL, CONFIG, InProcessRunner, KeptStatus

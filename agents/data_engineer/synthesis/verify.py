@@ -10,10 +10,10 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import Field
 
+from agents.asking import Question, ask_all, heedless
 from agents.data_engineer.filters import letter_index, normalised
 from agents.data_engineer.formats.rows import Row
 from agents.data_engineer.proposal import Verification
-from agents.data_engineer.synthesis.asking import Question, ask_all, heedless
 from agents.data_engineer.synthesis.calculations import calculations, is_among, numbers_in, value_of
 from agents.llm import LanguageModel
 from agents.multiple_choice import LETTERS

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.data_engineer.reading.files import READERS, ending_of
-from agents.data_engineer.reading.hub_layout import IGNORED, KEYWORDS, require_all_shards
+from agents.reading.files import READERS, ending_of
+from agents.reading.hub_layout import IGNORED, KEYWORDS, require_all_shards
 from shared_memory.errors import BadInput
 
 HUB = "hf://datasets/"
@@ -84,7 +84,7 @@ def _on_the_hub(name: str) -> list[Source]:
     found = _HUB_NAME.fullmatch(name.removeprefix(HUB))
     if not found:
         raise BadInput(f"{name} is no data set on the Hub; give org/name, org/name@revision or org/name:config")
-    from agents.data_engineer.reading.hub import snapshot
+    from agents.reading.hub import snapshot
 
     held = snapshot(found["repo"], revision=found["revision"] or "", config=found["config"] or "")
     return [

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.data_engineer.reading.batches import Batch as Batch
-from agents.data_engineer.reading.batches import Fault as Fault
-from agents.data_engineer.reading.batches import FaultKind as FaultKind
-from agents.data_engineer.reading.column_files import read_arrow, read_csv, read_parquet, read_tsv
-from agents.data_engineer.reading.json_files import read_json, read_jsonl
-from agents.data_engineer.reading.streams import COMPRESSIONS, regular_file
+from agents.reading.batches import Batch as Batch
+from agents.reading.batches import Fault as Fault
+from agents.reading.batches import FaultKind as FaultKind
+from agents.reading.column_files import read_arrow, read_csv, read_parquet, read_tsv
+from agents.reading.json_files import read_json, read_jsonl
+from agents.reading.streams import COMPRESSIONS, regular_file
 from shared_memory.errors import BadInput
 
 Record = Mapping[str, Any]

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.data_engineer.reading.batches import BATCH_BYTES, Batch, Batches, FaultKind
-from agents.data_engineer.reading.streams import (
+from agents.reading.batches import BATCH_BYTES, Batch, Batches, FaultKind
+from agents.reading.streams import (
     EXPANDS_AT_MOST,
     LINE_LIMIT,
     READ_ANYWAY,

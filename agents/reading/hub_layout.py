@@ -16,7 +16,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
-from agents.data_engineer.reading.files import READERS, ending_of
+from agents.reading.files import READERS, ending_of
 from shared_memory.errors import BadInput
 
 PREFERRED = (".parquet", ".arrow", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from agents.data_engineer.reading.batches import Batch, Batches, Fault
-from agents.data_engineer.reading.streams import LINE_LIMIT, Damaged, first_line, lines, opened, skip_byte_order_mark
+from agents.reading.batches import Batch, Batches, Fault
+from agents.reading.streams import LINE_LIMIT, Damaged, first_line, lines, opened, skip_byte_order_mark
 from shared_memory.errors import BadInput
 
 WHOLE_LIMIT = 256 * 2**20

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.data_engineer.reading.hub_layout import PREFERRED, Layout, converted_layout, layout_of, require_all_shards
 from agents.hub_client import fetch, front_matter, hub_errors, patiently, read_card, tree_of
+from agents.reading.hub_layout import PREFERRED, Layout, converted_layout, layout_of, require_all_shards
 from shared_memory.errors import BadInput
 
 if TYPE_CHECKING:
