@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from agents.data_engineer.contamination.benchmark_texts import BenchmarkText
 from agents.data_engineer.contamination.decontaminate import items_digest
 from agents.evaluator.benchmarks import Benchmark
-from agents.evaluator.items import TextItem
-from agents.multiple_choice import LETTERS
 from graph.briefing import benchmarks_of
 from graph.context import Desk
 from shared_memory.goal import BenchmarkGoal, Goal
@@ -32,11 +30,7 @@ def texts_to_look_for(goal: Goal) -> list[BenchmarkText]:
 def texts_of(benchmark: Benchmark) -> Iterator[BenchmarkText]:
     """What the items of one benchmark say, each with its right answer."""
     for item in benchmark.items:
-        if isinstance(item, TextItem):
-            answer = "\n".join(message.content for message in item.completion)
-        else:
-            answer = item.choices[LETTERS.index(item.answer)]
-        yield BenchmarkText(benchmark.name, item.id, item.question, tuple(item.choices), answer)
+        yield BenchmarkText(benchmark.name, item.id, item.question, tuple(item.choices), item.reference)
 
 
 def fault_of_data(spec: JobSpec, goal: Goal, desk: Desk) -> str:

@@ -15,7 +15,7 @@ from agents.trainer import training
 from agents.trainer.preflight import examine
 from agents.trainer.preflight.report import Facts, Preflight
 from graph import clean_hands, publications
-from graph.briefing import model_of
+from graph.briefing import benchmarks_of, model_of
 from graph.context import Context, Desk
 from graph.state import JobsState, Plain, jobs_update
 from graph.submission import refused, specs_of, undecided
@@ -52,7 +52,7 @@ def _examined(spec: JobSpec, goal: Goal, desk: Desk) -> Preflight:
     smoke = desk.settings.smoke_run == "auto"
     if smoke:
         desk.emit("note", text=f"checking {spec.experiment}'s training, with two steps of it on this processor")
-    written = [entry.max_tokens for entry in goal.benchmark if entry.metric in ("auto", "choice", "exact")]
+    written = [benchmark.max_tokens for benchmark in benchmarks_of(goal).values() if benchmark.is_written]
     facts = Facts(
         model_folder=model_of(goal).folder,
         predicted_seconds=3600 * spec.estimate.hours,

@@ -21,31 +21,53 @@ class BenchmarkGoal(Record):
     """One `[[benchmark]]`: what to measure on."""
 
     name: str = ""
-    """A benchmark of the registry."""
+    """A benchmark of the registry (`postgrad benchmarks` lists them)."""
     path: str = ""
-    """Or a file: GPQA's columns, question, choices and answer, question and answer, prompt and completion, or prompt,
-    chosen and rejected."""
-    metric: Literal["auto", "choice", "exact", "loss", "preference"] = "auto"
-    """How an answer is scored; `auto` goes by the file's columns. `choice`: the right letter. `exact`: the reference
-    answer, as the reply marks it or else all of the reply, case and blanks aside. `loss`: nats a token of the
+    """Or a file, or a data set on the Hub: GPQA's columns, question, choices and answer, question and answer, prompt
+    and completion, or prompt, chosen and rejected. With `name`, a local copy of that benchmark's data."""
+    metric: Literal["auto", "choice", "exact", "numeric", "regex", "calls", "rubric", "loss", "preference"] = "auto"
+    """How an answer is scored; `auto` goes by the file's columns, or by the registry. `choice`: the right letter.
+    `exact`: the reference answer, as the reply marks it or else all of the reply, case and blanks aside. `numeric`: the
+    same number. `regex`: the reference is a pattern that the whole answer matches. `calls`: the reference's function
+    calls, compared by structure. `rubric`: a judge goes through the row's criteria. `loss`: nats a token of the
     reference. `preference`: the chosen text is likelier than the rejected one."""
     primary: bool = False
     """It steers the search; the first one does where none is marked."""
     target: float | None = Field(default=None, ge=0, le=1)
     """Score (fraction of 1) at which the search may stop."""
-    max_tokens: int = Field(default=256, ge=8)
-    """Tokens that an answer may take."""
+    max_tokens: int | None = Field(default=None, ge=8)
+    """Tokens that an answer may take; empty takes the registry's limit, or 256 for a file."""
+    epochs: int | None = Field(default=None, ge=1, le=64)
+    """Resamples K of every item, choices in another order each time; empty takes the registry's, or 1."""
+    limit: int | None = Field(default=None, ge=1)
+    """Items to ask, drawn by a hash of their ids and never the first ones; empty asks all."""
+    decoding: Literal["auto", "greedy", "model"] = "auto"
+    """`greedy`, or what the model's own generation_config.json says, as PostTrainBench decodes; `auto` is the
+    registry's, and greedy for a file."""
+    chat_template: str = ""
+    """A Jinja file that renders the chats in place of the model's own template."""
+    engine: Literal["inspect", "lighteval"] = "inspect"
+    """What asks and scores: inspect-ai's solvers and scorers, or a task of LightEval called `name`."""
 
     @model_validator(mode="after")
     def _has_a_name_or_a_path(self) -> Self:
-        if bool(self.name) == bool(self.path):
-            raise ValueError("a benchmark has either `name` or `path`")
+        if not (self.name or self.path):
+            raise ValueError("a benchmark has a `name` or a `path`")
         return self
 
     @property
     def id(self) -> str:
         """What scores are filed under: the name, or the file's name without its ending."""
         return self.name or Path(self.path).stem
+
+
+class JudgeGoal(Record):
+    """`[judge]`: the language model that grades what no rule can."""
+
+    model: str = ""
+    """LiteLLM name; benchmarks that need a judge are refused without one."""
+    api_base: str = ""
+    """Address of the server that has it, where that is not its provider's own."""
 
 
 class DataGoal(Record):
@@ -123,8 +145,11 @@ class Rules(Record):
 class RunOptions(Record):
     """`[run]`: how the work is done."""
 
-    on: Literal["local", "hf", "slurm"] = "local"
-    """Where jobs run: this machine, Hugging Face Jobs, or the Slurm cluster that this machine submits to."""
+    on: Literal["local", "hf", "slurm", "api"] = "local"
+    """Where jobs run: this machine, Hugging Face Jobs, or the Slurm cluster that this machine submits to. `api` only
+    scores a model that others serve: `base_model` is its LiteLLM name then."""
+    api_base: str = ""
+    """Address of the server that has the model, for `api`; empty is the provider's own."""
     flavor: str = ""
     """Hardware of the jobs, as it is called there (`a10g-large`, a partition); empty takes the cheapest that fits."""
     namespace: str = ""
@@ -162,11 +187,18 @@ class Goal(Record):
     benchmark: tuple[BenchmarkGoal, ...] = ()
     """What to measure on; without any, rows are held out of the training data."""
     limits: Limits = Field(default_factory=Limits)
+    judge: JudgeGoal = Field(default_factory=JudgeGoal)
     output: Output = Field(default_factory=Output)
     rules: Rules = Field(default_factory=Rules)
     run: RunOptions = Field(default_factory=RunOptions)
     brain: dict[str, str] = Field(default_factory=dict)
     """Role (or `default`) → `playbook` or a LiteLLM model; `api_base` → address of the server that has the models."""
+
+    @field_validator("judge")
+    @classmethod
+    def _judge_has_an_address(cls, judge: JudgeGoal) -> JudgeGoal:
+        _require_an_address(judge.api_base)
+        return judge
 
     @field_validator("brain")
     @classmethod
@@ -180,11 +212,7 @@ class Goal(Record):
                 )
             if not value:
                 raise ValueError(f"`{key}` is empty; name a model, or leave it out")
-        address = urlsplit(brain.get("api_base", "http://localhost"))
-        if address.scheme not in ("http", "https") or not address.hostname or "@" in address.netloc:
-            raise ValueError(
-                "`api_base` is the http address of a model server, without a password; keys stay in the environment"
-            )
+        _require_an_address(brain.get("api_base", ""))
         return brain
 
     @model_validator(mode="after")
@@ -212,6 +240,14 @@ class Goal(Record):
     def primary(self) -> BenchmarkGoal:
         """The benchmark that steers the search: the one marked so, else the first; IndexError without any."""
         return next((entry for entry in self.benchmark if entry.primary), self.benchmark[0])
+
+
+def _require_an_address(api_base: str) -> None:
+    address = urlsplit(api_base or "http://localhost")
+    if address.scheme not in ("http", "https") or not address.hostname or "@" in address.netloc:
+        raise ValueError(
+            "`api_base` is the http address of a model server, without a password; keys stay in the environment"
+        )
 
 
 def read_goal(path: Path) -> Goal:
@@ -267,7 +303,7 @@ def _as_a_list(where: str, value: object) -> str:
 
 def _known_keys(loc: tuple[str, ...]) -> list[str]:
     sections: dict[str, type[Record]] = {
-        "data": DataGoal, "benchmark": BenchmarkGoal, "limits": Limits,
+        "data": DataGoal, "benchmark": BenchmarkGoal, "judge": JudgeGoal, "limits": Limits,
         "output": Output, "rules": Rules, "run": RunOptions,
     }  # fmt: skip
     return sorted((sections.get(loc[0], Goal) if len(loc) > 1 else Goal).model_fields)
@@ -309,7 +345,10 @@ def _with_absolute_paths(goal: Goal, folder: Path) -> Goal:
                     "generator": file(goal.data.generator),
                 }
             ),
-            "benchmark": tuple(entry.model_copy(update={"path": file(entry.path)}) for entry in goal.benchmark),
+            "benchmark": tuple(
+                entry.model_copy(update={"path": absolute(entry.path), "chat_template": file(entry.chat_template)})
+                for entry in goal.benchmark
+            ),
             "output": goal.output.model_copy(update=published),
         }
     )

@@ -56,9 +56,9 @@ class JobSpec(Record):
     """Becomes config.json in the job folder."""
     benchmark: str = ""
     """Of an evaluation: the benchmark that it scores."""
-    runner: Literal["local", "hf", "slurm", "teacher", "publisher"] = "local"
+    runner: Literal["local", "hf", "slurm", "teacher", "publisher", "endpoint"] = "local"
     """Where it runs; `teacher` is a language model that writes rows and answers this process, which is the `publisher`
-    of data sets and models itself."""
+    of data sets and models itself; `endpoint` is a served model that answers prompts."""
     flavor: str = "cpu"
     """The hardware, as the runner calls it: `cpu` and `gpu` here, `a10g-large` on HF Jobs, a partition on Slurm."""
     devices: int = Field(default=1, ge=1)

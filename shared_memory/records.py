@@ -155,6 +155,7 @@ class Part(StrEnum):
 class CategoryScore(Record):
     score: float
     n: int
+    stderr: float = 0.0
 
 
 class EvalResult(Record):
@@ -175,13 +176,26 @@ class EvalResult(Record):
     """Share of items with an answer in the asked form."""
     accuracy_given_answered: float
     truncated: float
-    """Share of items whose output met the token limit."""
+    """Share of items whose output met the token limit without an end of turn."""
+    completed: float | None = None
+    """Score of the outputs that ended by themselves; None without any. A truncated one is a fault of decoding."""
+    unparsed: float = 0.0
+    """Share of items whose output ended, and holds no answer in the asked form."""
+    clusters: int = 0
+    """Groups of items (a passage, a scenario) that `stderr` is clustered by; 0 where every item stands alone."""
+    judge: str = ""
+    """The language model that graded the answers."""
     categories: dict[str, CategoryScore] = Field(default_factory=dict)
     settings_digest: str
     """sha256 of benchmark, template, decoding and the evaluator's code."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Package → version of what scored the answers here."""
     seed: int = 0
     items: str
-    """Path of the item records (JSONL)."""
+    """Path of the item records (JSONL): `id, part, category, epoch, score, answered, truncated, answer, output,
+    output_tokens`."""
+    items_digest: str = ""
+    """sha256 of that file."""
     job: str
     """Submission key of the job that measured it."""
     seconds: float
@@ -214,6 +228,12 @@ class ComparisonResult(Record):
     n: int
     unit: Literal["fraction", "nats"] = "fraction"
     higher_is_better: bool = True
+    test: str = ""
+    """What `p_value` is of: McNemar's mid-p, or a permutation of signs."""
+    mde: float | None = None
+    """The smallest true difference that this comparison shows in 80 % of cases; None where nothing tells."""
+    discordant: int = 0
+    """Items on which the two differ."""
 
     @property
     def win(self) -> bool:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from agents import sandbox
-from agents.evaluator import evaluation
-from agents.trainer import delivery, training
 from shared_memory.settings import Settings, load_settings
+from tests.noop import jobs as noop
 from tests.tiny import make_tiny_model
 
 QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart"
@@ -97,9 +96,7 @@ report_to = {report_to}
 @pytest.fixture
 def noop_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that keep the job contract and take a tenth of a second; everything around them is real."""
-    monkeypatch.setattr(training, "SCRIPT", NOOP / "train.py")
-    monkeypatch.setattr(delivery, "SCRIPT", NOOP / "merge.py")
-    monkeypatch.setattr(evaluation, "SCRIPTS", dict.fromkeys(evaluation.SCRIPTS, NOOP / "evaluate.py"))
+    noop.install(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -1,40 +1,26 @@
-"""Benchmarks: from a file to items in a fixed order, each in its part, and the metric that scores them."""
+"""Benchmarks: items in a fixed order, each in its part, and how their answers are scored."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from functools import lru_cache
 from pathlib import Path
-from random import Random
 from typing import Any, Literal
 
-import polars as pl
-from pydantic import ValidationError
+from pydantic import Field
 
-from agents.evaluator.items import Item, Message, TextItem, as_text
-from agents.evaluator.listed_choices import LISTED, choices_of, keep_their_places
-from agents.multiple_choice import LETTERS, TEMPLATE
+from agents.evaluator.files import Metric as Metric
+from agents.evaluator.files import read_benchmark
+from agents.evaluator.items import AnyItem
+from agents.multiple_choice import TEMPLATE
 from shared_memory.errors import BadInput
 from shared_memory.goal import BenchmarkGoal
-from shared_memory.records import Part, Record, canonical_digest
+from shared_memory.records import Record, canonical_digest
 
-Metric = Literal["choice", "exact", "loss", "preference"]
-"""See `BenchmarkGoal.metric`."""
+READ: frozenset[Metric] = frozenset({"loss", "preference"})
+"""Metrics of what a model reads; all others are of answers that it writes."""
+JUDGED: frozenset[Metric] = frozenset({"rubric", "pairwise"})
+"""Metrics that a language model decides on."""
+DEFAULT_MAX_TOKENS = 256
 
-ANSWERS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
-GPQA = ("Question", *ANSWERS)
-FORMATS: tuple[tuple[tuple[str, ...], tuple[Metric, ...]], ...] = (
-    (GPQA, ("choice",)),
-    *((columns, ("choice",)) for columns in LISTED),
-    (("prompt", "chosen", "rejected"), ("preference",)),
-    (("prompt", "completion"), ("loss", "exact")),
-    (("question", "answer"), ("exact", "loss")),
-)
-"""Columns → metrics that can score them, the one that `auto` takes first. Texts are strings, or lists of messages, with
-`tools` beside them where they call any."""
-TEXT: tuple[tuple[str, ...], tuple[Metric, ...]] = (("text",), ("loss",))
-"""Only where the metric is named: a column of this name is often what a label is about."""
 SMALLEST_PART = 20
 """Items below which a part of a benchmark says nothing: the 95 % interval of a share is wider than ± 20 points."""
 
@@ -44,12 +30,34 @@ class Benchmark(Record):
 
     name: str
     source: str
+    """File, or data set on the Hub."""
+    revision: str = ""
+    """The Hub's commit."""
     metric: Metric
-    items: tuple[Item | TextItem, ...]
+    items: tuple[AnyItem, ...]
     max_tokens: int
     """Tokens that an answer may take."""
+    epochs: int = 1
+    """Resamples K of every item."""
+    decoding: Literal["greedy", "model"] = "greedy"
+    """As `BenchmarkGoal.decoding`."""
+    chat_template: str = ""
+    """Jinja text that renders the chats; empty is the model's own."""
+    task: str = ""
+    """The inspect task that asks and scores (`inspect_evals/gsm8k`), for metric `task`."""
+    task_args: dict[str, Any] = Field(default_factory=dict)
+    engine: Literal["inspect", "lighteval"] = "inspect"
     digest: str
     """sha256 of the items, the metric and the prompt template."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the model writes answers; a likelihood is only read."""
+        return self.metric not in READ
+
+    @property
+    def is_judged(self) -> bool:
+        return self.metric in JUDGED
 
 
 def load_benchmark(entry: BenchmarkGoal) -> Benchmark:
@@ -65,214 +73,29 @@ def load_benchmark(entry: BenchmarkGoal) -> Benchmark:
     path = Path(entry.path)
     if not path.is_file():
         raise BadInput(f"benchmark file {path} does not exist; check [[benchmark]] path")
-    metric, items = _items(path, path.stat().st_mtime_ns, entry.metric)
+    metric, items = read_benchmark(path, path.stat().st_mtime_ns, entry.metric)
     if metric == "loss" and entry.target is not None:
         raise BadInput(f"benchmark {entry.id} is scored by loss, and `target` is a share of right answers; remove it")
-    asked = {"items": [item.plain() for item in items], "metric": metric, "template": TEMPLATE}
+    chat_template = _chat_template(entry.chat_template)
+    asked = {
+        "items": [item.plain() for item in items], "metric": metric, "template": TEMPLATE,
+        "chat_template": chat_template,
+    }  # fmt: skip
     return Benchmark(
         name=entry.id,
         source=str(path),
         metric=metric,
         items=items,
-        max_tokens=entry.max_tokens,
+        max_tokens=entry.max_tokens or DEFAULT_MAX_TOKENS,
+        epochs=entry.epochs or 1,
+        decoding="model" if entry.decoding == "model" else "greedy",
+        chat_template=chat_template,
         digest=canonical_digest(asked),
     )
 
 
-@lru_cache(maxsize=16)
-def _items(path: Path, changed: int, wanted: str) -> tuple[Metric, tuple[Item | TextItem, ...]]:
-    rows = _rows(path)
-    if not rows:
-        raise BadInput(f"{path} holds no questions; check the file")
-    columns, metric = _format(tuple(rows[0]), wanted, path)
-    items = tuple(
-        _choice_item(row, columns, f"{path}, row {number}")
-        if metric == "choice"
-        else _text_item(row, columns, metric, f"{path}, row {number}")
-        for number, row in enumerate(rows, 1)
-    )
-    ids = [item.id for item in items]
-    if len(set(ids)) < len(ids):
-        twice = next(item for item in ids if ids.count(item) > 1)
-        raise BadInput(f"{path} has two rows with the Record ID `{twice}`; make them unique")
-    return metric, items
-
-
-def _format(columns: tuple[str, ...], wanted: str, path: Path) -> tuple[tuple[str, ...], Metric]:
-    """The columns that hold the items, and the metric that scores them."""
-    formats = FORMATS if wanted == "auto" else (*FORMATS, TEXT)
-    if wanted in ("exact", "loss") and any(set(listed) <= set(columns) for listed in LISTED):
-        raise BadInput(f"{path} has choices, which metric `{wanted}` does not show; leave `metric` out to score them")
-    for needed, metrics in formats:
-        if set(needed) <= set(columns) and wanted in ("auto", *metrics):
-            return needed, next(metric for metric in metrics if wanted in ("auto", metric))
-    understood = " | ".join(", ".join(needed) for needed, metrics in formats if wanted in ("auto", *metrics))
-    scored = "" if wanted == "auto" else f"; metric `{wanted}` cannot score them"
-    raise BadInput(f"{path} has the columns {', '.join(columns) or '(none)'}{scored}; rename them to: {understood}")
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The file's rows as plain data."""
-    suffix = path.suffix.lower()
+def _chat_template(path: str) -> str:
     try:
-        if suffix in (".jsonl", ".ndjson"):
-            return _json_lines(path)
-        if suffix == ".csv":
-            return pl.read_csv(path, infer_schema=False).to_dicts()
-        if suffix == ".parquet":
-            return pl.read_parquet(path).to_dicts()
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{path} is not a readable {suffix[1:]} file ({cause}); check the file") from error
-    raise BadInput(f"{path} is no benchmark file: give .jsonl, .csv or .parquet with one row an item")
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    # Not splitlines(): a JSON string may hold signs that it takes for the end of a line (U+0085, U+2028).
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise BadInput(f"{path}, line {number} is not JSON; every line of a .jsonl file is one object") from error
-        if not isinstance(row, dict):
-            raise BadInput(f"{path}, line {number} is not a JSON object; every line of a .jsonl file is one")
-        rows.append(row)
-    return rows
-
-
-def _choice_item(row: dict[str, Any], columns: tuple[str, ...], where: str) -> Item:
-    question = as_text(row.get(columns[0]))
-    if not question.strip():
-        raise BadInput(f"{where}: `{columns[0]}` is empty; fill it or drop the row")
-    if columns == GPQA:
-        choices, right = _gpqa_choices(row, where), 0
-        record_id = _record_id(row, question)
-    else:
-        choices, right = choices_of(row, columns, where)
-        record_id = _record_id(row, json.dumps([question, *choices]))  # `Which of these is true?` is many questions
-    order = list(range(len(choices)))
-    if columns == GPQA or not keep_their_places(choices):
-        # Seeded by the id alone: the order is part of the benchmark, the same in every run and for every model.
-        Random(record_id).shuffle(order)
-    return Item(
-        id=record_id,
-        question=question,
-        choices=tuple(choices[position] for position in order),
-        answer=LETTERS[order.index(right)],
-        category=_category(row),
-        part=_part(row, record_id, where),
-    )
-
-
-def _gpqa_choices(row: dict[str, Any], where: str) -> list[str]:
-    """The right choice, then the others."""
-    choices = [as_text(row.get(column)) for column in ANSWERS]
-    empty = next((column for column, text in zip(ANSWERS, choices, strict=True) if not text.strip()), None)
-    if empty:
-        raise BadInput(f"{where}: `{empty}` is empty; fill it or drop the row")
-    if len(set(choices)) < len(choices):
-        raise BadInput(f"{where}: two of the four choices are the same; mend or drop the row")
-    return choices
-
-
-def _text_item(row: dict[str, Any], columns: tuple[str, ...], metric: Metric, where: str) -> TextItem:
-    if columns == TEXT[0]:
-        return _passage(row, where)
-    prompt, completion, *rejected = (
-        _messages(row, column, "assistant" if place else "user", where) for place, column in enumerate(columns)
-    )
-    if rejected == [completion]:
-        raise BadInput(f"{where}: `chosen` and `rejected` are the same; mend or drop the row")
-    texts = [
-        [message.plain() if message.tool_calls else message.content for message in messages]
-        for messages in (prompt, completion, *rejected)
-    ]
-    record_id = _record_id(row, json.dumps(texts))
-    item = TextItem(
-        id=record_id,
-        prompt=prompt,
-        completion=completion,
-        rejected=rejected[0] if rejected else (),
-        tools=_tools(row, where),
-        category=_category(row),
-        part=_part(row, record_id, where),
-    )
-    if metric == "exact" and not item.can_be_matched:
-        raise BadInput(
-            f"{where}: `{columns[1]}` is no single text with a letter or digit in it, or tools are called, so it "
-            "cannot be matched; mend or drop the row, or set metric = 'loss'"
-        )
-    return item
-
-
-def _passage(row: dict[str, Any], where: str) -> TextItem:
-    text = as_text(row.get("text"))
-    if not text.strip():
-        raise BadInput(f"{where}: `text` is empty; fill it or drop the row")
-    record_id = _record_id(row, text)
-    return TextItem(id=record_id, text=text, category=_category(row), part=_part(row, record_id, where))
-
-
-def _messages(row: dict[str, Any], column: str, role: str, where: str) -> tuple[Message, ...]:
-    """The chat messages of a column; a text is one message of `role`."""
-    value = row.get(column)
-    entries: list[Any] = value if isinstance(value, list) else [{"role": role, "content": value}]
-    if not all(isinstance(entry, dict) and _is_message(entry) for entry in entries):
-        raise BadInput(
-            f'{where}: `{column}` is neither a text nor a list of {{"role": …, "content": …}}; mend or drop the row'
-        )
-    try:
-        messages = tuple(
-            Message(
-                role=entry["role"],
-                content=as_text(entry.get("content")),
-                **{key: entry[key] for key in Message.SPARSE if entry.get(key)},
-            )
-            for entry in entries
-        )
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise BadInput(f"{where}: `{column}`, {fault['loc'][0]}: {fault['msg']}; mend or drop the row") from error
-    if all(message.is_blank for message in messages):
-        raise BadInput(f"{where}: `{column}` is empty; fill it or drop the row")
-    return messages
-
-
-def _tools(row: dict[str, Any], where: str) -> tuple[dict[str, Any], ...]:
-    """The tools that an item may call: a list, or one as JSON text, which is how training data hold it."""
-    given = row.get("tools") or []
-    try:
-        tools = json.loads(given) if isinstance(given, str) else given
-    except ValueError:
-        tools = None
-    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise BadInput(f"{where}: `tools` is no list of JSON schemas; mend or drop the row")
-    return tuple(tools)
-
-
-def _is_message(entry: dict[str, Any]) -> bool:
-    content = entry.get("content", None if entry.get("tool_calls") else [])
-    return isinstance(entry.get("role"), str) and not isinstance(content, list | dict)
-
-
-def _record_id(row: dict[str, Any], content: str) -> str:
-    given = row.get("Record ID", row.get("id"))
-    return hashlib.sha256(content.encode()).hexdigest()[:16] if given in (None, "") else as_text(given)
-
-
-def _category(row: dict[str, Any]) -> str:
-    return as_text(row.get("Subdomain") or row.get("category"))
-
-
-def _part(row: dict[str, Any], record_id: str, where: str) -> Part:
-    """The part that the file gives, else by a hash of the record id: half selects, half reports."""
-    given = row.get("Part") or row.get("part")
-    if not given:
-        return Part.SELECTION if hashlib.sha256(record_id.encode()).digest()[0] % 2 else Part.REPORT
-    try:
-        return Part(str(given))
-    except ValueError as error:
-        raise BadInput(f"{where}: Part is `{given}`; it is `selection` or `report`") from error
+        return Path(path).read_text(encoding="utf-8") if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"chat template {path} cannot be read ({error}); check [[benchmark]] chat_template") from error

@@ -1,11 +1,13 @@
-"""The items of a benchmark: questions with choices, prompts with the text that should follow, and whole texts."""
+"""The items of a benchmark: questions with choices, prompts with the text that should follow, whole texts, and the
+samples of somebody else's task."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from agents.multiple_choice import LETTERS
 from shared_memory.records import Part, Record
 
 
@@ -18,7 +20,14 @@ class Item(Record):
     answer: str
     """Letter of the right choice."""
     category: str = ""
+    cluster: str = ""
+    """What items share that are not independent of one another: a passage, a scenario. Empty stands alone."""
     part: Part
+
+    @property
+    def reference(self) -> str:
+        """The right answer in words."""
+        return self.choices[LETTERS.index(self.answer)]
 
 
 class _Sparse(Record):
@@ -54,7 +63,7 @@ class Message(_Sparse):
 class TextItem(_Sparse):
     """A prompt and the text that should follow it, or a text without a prompt."""
 
-    SPARSE = frozenset({"tools", "text"})
+    SPARSE = frozenset({"tools", "text", "metadata"})
     id: str
     prompt: tuple[Message, ...] = ()
     completion: tuple[Message, ...] = ()
@@ -65,8 +74,17 @@ class TextItem(_Sparse):
     """JSON schemas of the tools that may be called."""
     text: str = ""
     """Of an item without prompt and completion: it is predicted from its beginning."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    """What a scorer needs beside the reference: criteria, a baseline's answer."""
     category: str = ""
+    cluster: str = ""
+    """As of an `Item`."""
     part: Part
+
+    @property
+    def reference(self) -> str:
+        """The right answer in words; empty where there is none."""
+        return "\n".join(message.content for message in self.completion)
 
     @property
     def question(self) -> str:
@@ -84,6 +102,37 @@ class TextItem(_Sparse):
         if self.tools or len(self.completion) != 1 or any(turn.tool_calls for turn in self.prompt + self.completion):
             return False
         return any(map(str.isalnum, self.completion[0].content))
+
+
+class TaskItem(_Sparse):
+    """A sample of a task whose solver asks and whose scorer marks, as inspect-ai has them."""
+
+    SPARSE = frozenset({"choices", "metadata"})
+    id: str
+    prompt: tuple[Message, ...]
+    """The sample's input."""
+    choices: tuple[str, ...] = ()
+    target: tuple[str, ...]
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    category: str = ""
+    cluster: str = ""
+    """As of an `Item`."""
+    part: Part
+
+    @property
+    def question(self) -> str:
+        """What is asked: the last message of the user."""
+        return next((message.content for message in reversed(self.prompt) if message.role == "user"), "")
+
+    @property
+    def reference(self) -> str:
+        """The right answer in words: of letters, the choices that they stand for."""
+        if self.choices and all(target in LETTERS[: len(self.choices)] for target in self.target):
+            return "\n".join(self.choices[LETTERS.index(target)] for target in self.target)
+        return "\n".join(self.target)
+
+
+AnyItem = Item | TextItem | TaskItem
 
 
 def as_text(value: Any) -> str:

@@ -243,7 +243,7 @@ def test_tools_and_calls_are_part_of_an_item_as_chat_templates_take_them(tmp_pat
     plain = first.plain()
     assert plain["completion"] == [{"role": "assistant", "content": "", "tool_calls": [call]}]
     assert plain["tools"] == second.plain()["tools"] == tools
-    assert set(plain) == {"id", "prompt", "completion", "rejected", "tools", "category", "part"}
+    assert set(plain) == {"id", "prompt", "completion", "rejected", "tools", "category", "cluster", "part"}
 
 
 def test_a_text_without_a_question_is_scored_by_loss_where_that_is_asked_for(tmp_path: Path) -> None:

@@ -130,7 +130,6 @@ def test_scores_by_different_settings_are_not_compared(tiny_model: Path, tmp_pat
         ("loss", float("inf"), "no finite number from 0 to inf"),
         ("loss", -0.1, "no finite number from 0 to inf"),
         ("preference", 7.5, "no finite number from 0 to 1"),
-        ("exact", -1, "no finite number from 0 to 1"),
     ],
 )
 def test_a_score_that_the_metric_cannot_have_is_a_fault(

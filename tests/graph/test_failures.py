@@ -22,6 +22,7 @@ from shared_memory.database import Database
 from shared_memory.ledger import Ledger
 from shared_memory.settings import Settings
 from tests.conftest import NOOP, MakeGoal
+from tests.noop import jobs as noop
 
 SetRecipe = Callable[..., None]
 
@@ -164,7 +165,7 @@ def test_a_training_that_does_not_fit_into_its_memory_is_done_with_fewer_rows_at
     recipe: SetRecipe,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation, "SCRIPTS", dict.fromkeys(evaluation.SCRIPTS, NOOP / "evaluate.py"))
+    noop.install(lambda module, name, value: module is evaluation and monkeypatch.setattr(module, name, value))
     monkeypatch.setenv("POSTGRAD_JOB_MEMORY_GIB", str(LIMIT_GIB))
     recipe(batch=8, micro_batch=4, max_length=1024)
     asked: list[Any] = []

@@ -159,11 +159,11 @@ def test_a_script_that_was_edited_at_the_gate_is_asked_about_again_and_then_run(
     client: Any, server: Server, goal: dict[str, Any]
 ) -> None:
     """The one real job: the evaluation as users get it, typed in at the gate."""
-    real = (ROOT / "agents" / "evaluator" / "scripts" / "evaluate.py").read_text(encoding="utf-8")
+    real = (ROOT / "agents" / "evaluator" / "scripts" / "generate.py").read_text(encoding="utf-8")
     run = Thread(client, "evaluator")
     run.start(goal)
     assert run.asked[0]["script_text"] != real
-    run.answer({run.asked[0]["digest"]: {"edit": {"files": {"evaluate.py": real}}}})
+    run.answer({run.asked[0]["digest"]: {"edit": {"files": {"generate.py": real}}}})
     assert run.asked[1]["script_text"] == real
     assert run.asked[1]["digest"] != run.asked[0]["digest"]
     state = run.answer({run.asked[1]["digest"]: {"approved": True}})
@@ -171,7 +171,7 @@ def test_a_script_that_was_edited_at_the_gate_is_asked_about_again_and_then_run(
     assert state["status"] == "succeeded", state["error"]
     (action,) = server.actions(run.id)
     assert action.job is not None
-    assert "inspect" in (Path(action.job.folder) / "evaluate.py").read_text()
+    assert "GreedyDecoder" in (Path(action.job.folder) / "generate.py").read_text()
     assert state["results"]["baseline/physics/report"]["n"] == 25
 
 

@@ -21,7 +21,7 @@ from tests.postgrad.test_reproduce import jobs_with  # noqa: F401 - a fixture
 
 NO_SCORE_FOR_E2 = """
 import json, os, sys
-if "evaluate.py" in sys.orig_argv:
+if "generate.py" in sys.orig_argv:
     with open("config.json") as stream:
         config = json.load(stream)
     folder = config["adapter"] or config["model"]

@@ -1,30 +1,29 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["inspect-ai>=0.3.285", "torch>=2.6", "transformers>=5.0", "peft>=0.18"]
+# dependencies = ["torch>=2.6", "transformers>=5.0", "peft>=0.18"]
 # ///
-"""Evaluates a language model on questions with choices, or with a short answer, with inspect-ai's own scorers.
+"""Answers prompts with a language model.
 
-    python evaluate.py --config config.json
+    python generate.py --config config.json
 
-    {"model": folder or Hub id, "items": "items.jsonl", "revision": null, "adapter": null, "template": "gpqa",
-     "max_tokens": 256, "batch_size": 64, "epochs": 1, "seed": 0, "dtype": "auto"}
+    {"model": folder or Hub id, "prompts": "prompts.jsonl", "revision": null, "adapter": null, "chat_template": null,
+     "decoding": "greedy", "max_tokens": 256, "batch_size": 64, "seed": 0, "dtype": "auto", "engine": "auto",
+     "resume_from": null}
 
-`model` and `items` are required. A line of the items file for template "gpqa": {"id", "question", "choices", "answer":
-"A", "category", "part"}; choices are shown in the order given. For template "exact": {"id", "prompt", "completion",
-"category", "part"}, both lists of chat messages; the one message of the completion is what has to be answered. Decoding
-is greedy, so epochs and seed change nothing but the number of lines. dtype "auto" is the checkpoint's own on an
-accelerator; on a CPU it is bfloat16 where the processor calculates in it, and float32 elsewhere.
+`model` and `prompts` are required. A line of the prompts file: {"id", "epoch", "messages": [{"role", "content"}, ...],
+"tools" (optional)}. `chat_template` is a Jinja file in place of the model's own template. decoding "greedy" takes the
+likeliest token each time; "model" decodes as the model's generation_config.json says. dtype "auto" is the checkpoint's
+own on an accelerator; on a CPU it is bfloat16 where the processor calculates in it, and float32 elsewhere.
 
-Prints a progress event every few seconds and {"result": ...} at the end; writes out/items.jsonl (one line an item and
-epoch) and inspect's own log to out/inspect. Exit 2: the config, the model or the items cannot be used as they are.
+Prints a progress event every few seconds and {"result": ...} at the end; writes out/answers.jsonl, a line a prompt:
+{"id", "epoch", "output", "output_tokens", "prompt_tokens", "truncated"}. `resume_from` is the folder of an earlier
+answers.jsonl, whose answers are taken over. Exit 2: the config, the model or the prompts cannot be used as they are.
 """
 
 import argparse
-import copy
 import difflib
 import json
 import os
-import re
 import sys
 import time
 import typing
@@ -35,20 +34,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-    from inspect_ai.log import EvalSample
-    from inspect_ai.model import Model
-    from inspect_ai.scorer import Scorer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TEMPLATES = {"gpqa": ("question", "choices", "answer"), "exact": ("prompt", "completion")}
-"""Template -> what an item has. gpqa: `multiple_choice(cot=True)` and `choice()`, as inspect-evals scores GPQA. exact:
-the prompt as it is, and `match(location="exact")`: case, and blanks and punctuation around the answer, do not count. A
-reply that marks its answer is matched by that, unless the right one is marked as well."""
-MARK = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}|####[ \t]*([^\n]+)|ANSWER[ \t]*:[ \t]*([^\n]+)", re.IGNORECASE)
-"""Answers as MATH, GSM8K and multiple-choice evaluators have them marked."""
-NUMBER = re.compile(r"[-+]?(\d\.?){1,5}")
-"""Compared by value, so that a sign counts; inspect rounds longer ones to five digits."""
 ROLES = ("system", "user", "assistant", "tool")
+DECODINGS = ("greedy", "model")
+ENGINES = ("auto", "transformers", "vllm")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 PROGRESS_SECONDS = 2.0
 OUT = Path("out")
@@ -61,15 +51,17 @@ class JobError(Exception):
 @dataclass(frozen=True)
 class Config:
     model: str
-    items: str
+    prompts: str
     revision: str | None = None
     adapter: str | None = None
-    template: str = "gpqa"
+    chat_template: str | None = None
+    decoding: str = "greedy"
     max_tokens: int = 256
     batch_size: int = 64
-    epochs: int = 1
     seed: int = 0
     dtype: str = "auto"
+    engine: str = "auto"
+    resume_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,47 +97,35 @@ def read_config(path: Path) -> Config:
     for folder in (config.model, config.adapter):
         if folder and Path(folder).is_absolute() and not Path(folder).is_dir():
             raise JobError(f"there is no folder {folder}; give a folder with a model or a Hub id")
-    for name in ("max_tokens", "batch_size", "epochs"):
+    for name in ("max_tokens", "batch_size"):
         if getattr(config, name) < 1:
             raise JobError(f"{name} is {getattr(config, name)}; give at least 1")
-    for name, allowed in (("template", TEMPLATES), ("dtype", DTYPES)):
+    for name, allowed in (("decoding", DECODINGS), ("dtype", DTYPES), ("engine", ENGINES)):
         if getattr(config, name) not in allowed:
             raise JobError(f"{name} is {getattr(config, name)!r}; choose {' or '.join(allowed)}")
     return config
 
 
-def read_items(path: Path, template: str) -> list[dict[str, Any]]:
-    """The items in file order. Raises JobError with the line number for a row that cannot be scored."""
+def read_prompts(path: Path) -> list[dict[str, Any]]:
+    """The prompts in file order. Raises JobError with the line number for a row that cannot be asked."""
     try:
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, ValueError) as e:
-        raise JobError(f"cannot read the items {path}: {e}; give a JSONL file") from e
-    items: list[dict[str, Any]] = []
+        raise JobError(f"cannot read the prompts {path}: {e}; give a JSONL file") from e
+    prompts: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
-            item = json.loads(line)
-            item = {key: item[key] for key in ("id", *TEMPLATES[template], "category", "part")}
-            item["id"] = str(item["id"])
-            advice = advice_on(item)
+            row = json.loads(line)
+            usable = bool(row["messages"]) and isinstance(row["id"], str) and isinstance(row["epoch"], int)
+            usable &= all(turn["role"] in ROLES and isinstance(turn["content"], str) for turn in row["messages"])
         except (ValueError, KeyError, TypeError) as e:
-            raise JobError(f"{path}, line {number} is not an item ({e!r}); see the top of this script") from e
-        if advice:
-            raise JobError(f"{path}, line {number}: {advice}")
-        items.append(item)
-    if len({item["id"] for item in items}) < len(items):
-        raise JobError(f"{path} has an id twice; give every item an id of its own")
-    return items
-
-
-def advice_on(item: dict[str, Any]) -> str:
-    """What to do about an item that cannot be scored; empty for one that can. Raises KeyError or TypeError."""
-    if "choices" in item:
-        letters = [chr(ord("A") + i) for i in range(len(set(item["choices"])))]
-        usable = len(letters) == len(item["choices"]) >= 2 and item["answer"] in letters
-        return "" if usable else "give distinct choices and the letter of the right one as answer"
-    texts = [item["prompt"], item["completion"]]
-    chat = all(turn["role"] in ROLES and isinstance(turn["content"], str) for turns in texts for turn in turns)
-    return "" if chat and item["prompt"] and len(item["completion"]) == 1 else "give messages, one as completion"
+            raise JobError(f"{path}, line {number} is not a prompt ({e!r}); see the top of this script") from e
+        if not usable:
+            raise JobError(f"{path}, line {number} is not a prompt; see the top of this script")
+        prompts.append(row)
+    if len({(row["id"], row["epoch"]) for row in prompts}) < len(prompts):
+        raise JobError(f"{path} has an id twice in one epoch; give every item an id of its own")
+    return prompts
 
 
 def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
@@ -164,6 +144,8 @@ def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     except (OSError, ValueError, RuntimeError) as e:
         reason = " ".join(str(e).split())[:300]
         raise JobError(f"cannot load {config.adapter or config.model} ({reason}); give a folder or a Hub id") from e
+    if config.chat_template:
+        tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
     if not tokenizer.chat_template:
         raise JobError(f"{config.model} has no chat template; choose an instruct model or add chat_template.jinja")
     tokenizer.padding_side = "left"
@@ -304,135 +286,7 @@ class GreedyDecoder:
         return outputs
 
 
-def gathering_model(name: str, decoder: GreedyDecoder, expected: int) -> "Model":
-    """An inspect model that collects `expected` chats, then decodes all at once: the batches never depend on timing.
-
-    What goes wrong there is kept as `decoder.failure`, because inspect would only log it.
-    """
-    import anyio
-    from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelAPI, ModelOutput, ModelUsage, modelapi
-    from inspect_ai.tool import ToolChoice, ToolInfo
-
-    class Gathering(ModelAPI):
-        def __init__(self, model_name: str) -> None:
-            super().__init__(model_name)
-            self.prompts: list[str] = []
-            self.answers: list[Answer] = []
-            self.all_answered = anyio.Event()
-
-        async def generate(
-            self,
-            input: list[ChatMessage],
-            tools: list[ToolInfo],
-            tool_choice: ToolChoice,
-            config: GenerateConfig,
-        ) -> ModelOutput:
-            chat = [{"role": message.role, "content": message.text} for message in input]
-            text = decoder.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            place = len(self.prompts)
-            self.prompts.append(str(text))
-            if len(self.prompts) == expected:
-                await self.decode()
-            await self.all_answered.wait()
-            answer = self.answers[place]
-            output = ModelOutput.from_content(name, answer.text, "max_tokens" if answer.truncated else "stop")
-            output.usage = ModelUsage(input_tokens=answer.prompt_tokens, output_tokens=answer.tokens)
-            return output
-
-        async def decode(self) -> None:
-            try:
-                self.answers = await anyio.to_thread.run_sync(decoder, self.prompts)
-            except Exception as e:
-                decoder.failure = e
-                raise
-            self.all_answered.set()
-
-    api = modelapi("transformers")(Gathering)(name)
-    return Model(api, GenerateConfig(max_tokens=decoder.max_tokens, max_connections=expected))
-
-
-def score(config: Config, items: list[dict[str, Any]], decoder: GreedyDecoder) -> "list[EvalSample]":
-    """inspect's samples, one for every item and epoch, scored. Raises what decoding raised, or RuntimeError."""
-    from inspect_ai import Epochs, Task
-    from inspect_ai import eval as inspect_eval
-    from inspect_ai.dataset import MemoryDataset, Sample
-    from inspect_ai.scorer import choice
-    from inspect_ai.solver import generate, multiple_choice
-
-    choices = config.template == "gpqa"
-    dataset = [
-        Sample(id=item["id"], input=item["question"], choices=item["choices"], target=item["answer"])
-        if choices
-        else Sample(id=item["id"], input=item["prompt"], target=item["completion"][0]["content"])
-        for item in items
-    ]
-    task = Task(
-        name=config.template,
-        dataset=MemoryDataset(dataset),
-        solver=multiple_choice(cot=True) if choices else generate(),
-        scorer=choice() if choices else exact_match(),
-        epochs=Epochs(config.epochs, "mean"),
-    )
-    count = len(items) * config.epochs
-    model = gathering_model(config.model, decoder, count)
-    [log] = inspect_eval(
-        task, model=model, display="none", log_dir=str(OUT / "inspect"), log_realtime=False, log_level="error",
-        max_samples=count, ctl_server=False, acp_server=False, fail_on_error=True,
-    )  # fmt: skip
-    if decoder.failure:
-        raise decoder.failure
-    samples = log.samples or []
-    if log.status != "success" or len(samples) != count:
-        raise RuntimeError(log.error.traceback if log.error else f"{len(samples)} of {count} samples have a score")
-    return samples
-
-
-def answer_in(reply: str) -> str:
-    """The last marked answer, or all of a reply that marks none."""
-    *_, last = [None, *MARK.finditer(reply)]
-    return next(filter(None, last.groups()), "") if last else reply
-
-
-def exact_match() -> "Scorer":
-    """inspect's `match`, by value where the right answer is a number."""
-    from inspect_ai.model import ModelOutput
-    from inspect_ai.scorer import Score, Target, accuracy, match, scorer
-    from inspect_ai.solver import TaskState
-
-    @scorer(metrics=[accuracy()], name="exact")
-    def either() -> "Scorer":
-        text, number = match("exact"), match("exact", numeric=True)
-
-        async def score(state: TaskState, target: Target) -> Score | None:
-            if not MARK.search(target.text):
-                said = copy.copy(state)
-                said.output = ModelOutput.from_content(str(state.model), answer_in(state.output.completion))
-                state = said
-            return await (number if NUMBER.fullmatch(target.text.strip()) else text)(state, target)
-
-        return score
-
-    return either()
-
-
-def line(item: dict[str, Any], sample: "EvalSample") -> dict[str, Any]:
-    """What is kept of one answer. The score is inspect's: C (correct) counts 1, everything else 0."""
-    [mark] = (sample.scores or {}).values()
-    return {
-        "id": item["id"],
-        "part": item["part"],
-        "category": item["category"],
-        "epoch": sample.epoch,
-        "score": int(mark.value == "C"),
-        "answered": bool(mark.answer),
-        "truncated": sample.output.stop_reason == "max_tokens",
-        "answer": mark.answer or None,
-        "output": sample.output.completion,
-        "output_tokens": sample.output.usage.output_tokens if sample.output.usage else 0,
-    }
-
-
-def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
+def evaluate(config: Config, prompts: list[dict[str, Any]]) -> dict[str, Any]:
     """Runs the job and returns its result. Raises JobError."""
     started = time.monotonic()
     prepare_environment(config)
@@ -443,15 +297,23 @@ def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
     model, tokenizer = load(config)
     progress = Progress()
     decoder = GreedyDecoder(model, tokenizer, config, progress)
-    samples = {(str(sample.id), sample.epoch): sample for sample in score(config, items, decoder)}
-    epochs = range(1, config.epochs + 1)
-    lines = [line(item, samples[item["id"], epoch]) for item in items for epoch in epochs]
-    with (OUT / "items.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in lines)
-    means = {key: round(sum(row[key] for row in lines) / len(lines), 6) for key in ("score", "answered", "truncated")}
+    texts = [
+        tokenizer.apply_chat_template(
+            row["messages"], tools=row.get("tools"), tokenize=False, add_generation_prompt=True
+        )
+        for row in prompts
+    ]
+    answers = decoder([str(text) for text in texts])
+    with (OUT / "answers.jsonl").open("w", encoding="utf-8") as file:
+        for row, answer in zip(prompts, answers, strict=True):
+            line = {
+                "id": row["id"], "epoch": row["epoch"], "output": answer.text, "output_tokens": answer.tokens,
+                "prompt_tokens": answer.prompt_tokens, "truncated": answer.truncated,
+            }  # fmt: skip
+            file.write(json.dumps(line) + "\n")
     return {
-        "items": len(items),
-        **means,
+        "prompts": len(prompts),
+        "truncated": round(sum(answer.truncated for answer in answers) / len(answers), 6),
         "seconds": round(time.monotonic() - started, 1),
         "tokens_per_second": progress.tokens_per_second,
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -462,7 +324,6 @@ def prepare_environment(config: Config) -> None:
     """Must come before the heavy imports: keeps libraries from the network and from writing outside `out`."""
     OUT.mkdir(exist_ok=True)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["XDG_DATA_HOME"] = str((OUT / "inspect").resolve())  # inspect's traces
     os.environ["TQDM_DISABLE"] = "1"
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin slow down whatever else uses the cores
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -471,11 +332,11 @@ def prepare_environment(config: Config) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Evaluates a language model on questions.")
+    parser = argparse.ArgumentParser(description="Answers prompts with a language model.")
     parser.add_argument("--config", type=Path, default=Path("config.json"))
     try:
         config = read_config(parser.parse_args().config)
-        result = evaluate(config, read_items(Path(config.items), config.template))
+        result = evaluate(config, read_prompts(Path(config.prompts)))
     except JobError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2

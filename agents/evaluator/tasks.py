@@ -1,0 +1,104 @@
+"""A benchmark as inspect-ai has it: its samples, the solver that asks them and the scorer that marks the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agents.evaluator import scorers
+from agents.evaluator.items import AnyItem, Item, Message
+from agents.multiple_choice import LETTERS
+from shared_memory.records import Part
+
+if TYPE_CHECKING:
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import ChatMessage
+    from inspect_ai.scorer import Scorer
+    from inspect_ai.solver import Solver
+
+    from agents.evaluator.benchmarks import Benchmark
+
+
+class Judge(Protocol):
+    """A language model that grades; see judge.py."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything but the model."""
+
+    samples: dict[tuple[str, int], Sample]
+    """By id and epoch (from 1), in the benchmark's order."""
+    solver: Solver
+    scorer: Scorer
+
+
+def task_of(benchmark: Benchmark, parts: Sequence[Part] = tuple(Part), judge: Judge | None = None) -> Task:
+    """The task that some parts of a benchmark make. `judge` is needed to score metrics that a model decides on."""
+    samples = {
+        (item.id, epoch): sample_of(item, epoch)
+        for item in benchmark.items
+        if item.part in parts
+        for epoch in range(1, benchmark.epochs + 1)
+    }
+    solver, scorer = _method(benchmark, judge)
+    return Task(samples, solver, scorer)
+
+
+def _method(benchmark: Benchmark, judge: Judge | None) -> tuple[Solver, Scorer]:
+    from inspect_ai.scorer import choice
+    from inspect_ai.solver import generate, multiple_choice
+
+    match benchmark.metric:
+        case "choice":
+            return multiple_choice(cot=True), choice()
+        case "exact":
+            return generate(), scorers.exact_match()
+        case _:
+            raise NotImplementedError(benchmark.metric)
+
+
+def sample_of(item: AnyItem, epoch: int) -> Sample:
+    """An item as it is asked in an epoch: from the second on, its choices stand in an order of that epoch's own.
+
+    Choices that speak of one another keep their places (see `listed_choices.keep_their_places`).
+    """
+    from inspect_ai.dataset import Sample
+
+    if isinstance(item, Item):
+        choices, answer = shuffled(item, epoch)
+        return Sample(id=item.id, input=item.question, choices=choices, target=answer)
+    completion = [message.content for message in getattr(item, "completion", ())]
+    return Sample(
+        id=item.id,
+        input=[chat_message(message) for message in item.prompt],
+        choices=list(item.choices) or None,
+        target=list(getattr(item, "target", ())) or completion,
+        metadata=dict(item.metadata),
+    )
+
+
+def shuffled(item: Item, epoch: int) -> tuple[list[str], str]:
+    """The choices and the right letter in an epoch."""
+    from agents.evaluator.listed_choices import keep_their_places
+
+    order = list(range(len(item.choices)))
+    if epoch > 1 and not keep_their_places(list(item.choices)):
+        Random(f"{item.id} {epoch}").shuffle(order)
+    right = order.index(LETTERS.index(item.answer))
+    return [item.choices[place] for place in order], LETTERS[right]
+
+
+def chat_message(message: Message) -> ChatMessage:
+    from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageTool, ChatMessageUser
+
+    kinds: dict[str, Any] = {
+        "system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant,
+        "tool": ChatMessageTool,
+    }  # fmt: skip
+    made: ChatMessage = kinds[message.role](content=message.content)
+    return made
