@@ -30,7 +30,8 @@ def texts_to_look_for(goal: Goal) -> list[BenchmarkText]:
 def texts_of(benchmark: Benchmark) -> Iterator[BenchmarkText]:
     """What the items of one benchmark say, each with its right answer."""
     for item in benchmark.items:
-        yield BenchmarkText(benchmark.name, item.id, item.question, tuple(item.choices), item.reference)
+        passage = getattr(item, "passage", "")
+        yield BenchmarkText(benchmark.name, item.id, item.question, tuple(item.choices), item.reference, passage)
 
 
 def fault_of_data(spec: JobSpec, goal: Goal, desk: Desk) -> str:

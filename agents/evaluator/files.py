@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -12,6 +14,7 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import ValidationError
 
+from agents.evaluator.calls import of_messages
 from agents.evaluator.items import AnyItem, Item, Message, TextItem, as_text
 from agents.evaluator.listed_choices import LISTED, choices_of, keep_their_places
 from agents.multiple_choice import LETTERS
@@ -29,11 +32,13 @@ FORMATS: tuple[tuple[tuple[str, ...], tuple[Metric, ...]], ...] = (
     (GPQA, ("choice",)),
     *((columns, ("choice",)) for columns in LISTED),
     (("prompt", "chosen", "rejected"), ("preference",)),
-    (("prompt", "completion"), ("loss", "exact")),
-    (("question", "answer"), ("exact", "loss")),
+    (("question", "calls"), ("calls",)),
+    (("prompt", "completion"), ("loss", "exact", "numeric", "regex", "calls")),
+    (("question", "answer"), ("exact", "loss", "numeric", "regex", "calls")),
 )
 """Columns → metrics that can score them, the one that `auto` takes first. Texts are strings, or lists of messages, with
 `tools` beside them where they call any."""
+NUMBER = re.compile(r"\d")
 TEXT: tuple[tuple[str, ...], tuple[Metric, ...]] = (("text",), ("loss",))
 """Only where the metric is named: a column of this name is often what a label is about."""
 
@@ -64,7 +69,7 @@ def read_benchmark(path: Path, changed: int, wanted: str) -> tuple[Metric, tuple
 def _format(columns: tuple[str, ...], wanted: str, path: Path) -> tuple[tuple[str, ...], Metric]:
     """The columns that hold the items, and the metric that scores them."""
     formats = FORMATS if wanted == "auto" else (*FORMATS, TEXT)
-    if wanted in ("exact", "loss") and any(set(listed) <= set(columns) for listed in LISTED):
+    if wanted not in ("auto", "choice") and any(set(listed) <= set(columns) for listed in LISTED):
         raise BadInput(f"{path} has choices, which metric `{wanted}` does not show; leave `metric` out to score them")
     for needed, metrics in formats:
         if set(needed) <= set(columns) and wanted in ("auto", *metrics):
@@ -125,7 +130,9 @@ def _choice_item(row: dict[str, Any], columns: tuple[str, ...], where: str) -> I
         question=question,
         choices=tuple(choices[position] for position in order),
         answer=LETTERS[order.index(right)],
+        passage=as_text(row.get("passage")),
         category=_category(row),
+        cluster=_cluster(row),
         part=_part(row, record_id, where),
     )
 
@@ -144,9 +151,14 @@ def _gpqa_choices(row: dict[str, Any], where: str) -> list[str]:
 def _text_item(row: dict[str, Any], columns: tuple[str, ...], metric: Metric, where: str) -> TextItem:
     if columns == TEXT[0]:
         return _passage(row, where)
+    if columns[-1] == "calls":
+        row = {**row, "calls": [{"role": "assistant", "content": "", "tool_calls": _calls(row.get("calls"), where)}]}
     prompt, completion, *rejected = (
         _messages(row, column, "assistant" if place else "user", where) for place, column in enumerate(columns)
     )
+    passage = as_text(row.get("passage"))
+    if passage:
+        prompt = tuple(_with(passage, message) if message is _asked(prompt) else message for message in prompt)
     if rejected == [completion]:
         raise BadInput(f"{where}: `chosen` and `rejected` are the same; mend or drop the row")
     texts = [
@@ -160,15 +172,62 @@ def _text_item(row: dict[str, Any], columns: tuple[str, ...], metric: Metric, wh
         completion=completion,
         rejected=rejected[0] if rejected else (),
         tools=_tools(row, where),
+        passage=passage,
         category=_category(row),
+        cluster=_cluster(row),
         part=_part(row, record_id, where),
     )
-    if metric == "exact" and not item.can_be_matched:
+    if metric in ("exact", "numeric", "regex") and not item.can_be_matched:
         raise BadInput(
             f"{where}: `{columns[1]}` is no single text with a letter or digit in it, or tools are called, so it "
             "cannot be matched; mend or drop the row, or set metric = 'loss'"
         )
+    if fault := _fault_of_reference(item, metric):
+        raise BadInput(f"{where}: `{columns[1]}` {fault}; mend or drop the row")
     return item
+
+
+def _fault_of_reference(item: TextItem, metric: Metric) -> str:
+    """Why an answer cannot be compared with the reference by this metric; empty where it can."""
+    reference = item.reference.strip()
+    if metric == "numeric" and not NUMBER.search(reference):
+        return "holds no number"
+    if metric == "regex":
+        try:
+            re.compile(reference)
+        except re.error as error:
+            return f"is no regular expression ({error})"
+    if metric == "calls":
+        try:
+            of_messages(call for message in item.completion for call in message.tool_calls)
+        except ValueError as error:
+            return f"holds what is no function call ({error})"
+        if not any(message.tool_calls for message in item.completion):
+            return "calls no function"
+    return ""
+
+
+def _calls(value: Any, where: str) -> list[dict[str, Any]]:
+    """Function calls as chat messages hold them, from `[{"name", "arguments"}]` or that as JSON text."""
+    try:
+        given = json.loads(value) if isinstance(value, str) else value
+        return [
+            {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in of_messages(given if isinstance(given, list) else [given])
+        ]
+    except (ValueError, AttributeError) as error:
+        raise BadInput(
+            f'{where}: `calls` is no list of {{"name": …, "arguments": {{…}}}}; mend or drop the row'
+        ) from error
+
+
+def _asked(prompt: Sequence[Message]) -> Message:
+    """The message of a prompt that asks: the user's last."""
+    return next((message for message in reversed(prompt) if message.role == "user"), prompt[-1])
+
+
+def _with(passage: str, message: Message) -> Message:
+    return message.model_copy(update={"content": f"{passage}\n\n{message.content}"})
 
 
 def _passage(row: dict[str, Any], where: str) -> TextItem:
@@ -228,6 +287,12 @@ def _record_id(row: dict[str, Any], content: str) -> str:
 
 def _category(row: dict[str, Any]) -> str:
     return as_text(row.get("Subdomain") or row.get("category"))
+
+
+def _cluster(row: dict[str, Any]) -> str:
+    """What an item shares with others that are not independent of it: as the row says, or its passage."""
+    given, passage = as_text(row.get("cluster")), as_text(row.get("passage"))
+    return given or (hashlib.sha256(passage.encode()).hexdigest()[:16] if passage else "")
 
 
 def _part(row: dict[str, Any], record_id: str, where: str) -> Part:

@@ -19,6 +19,8 @@ class Item(Record):
     choices: tuple[str, ...]
     answer: str
     """Letter of the right choice."""
+    passage: str = ""
+    """The text that the question is about, shown before it."""
     category: str = ""
     cluster: str = ""
     """What items share that are not independent of one another: a passage, a scenario. Empty stands alone."""
@@ -63,7 +65,7 @@ class Message(_Sparse):
 class TextItem(_Sparse):
     """A prompt and the text that should follow it, or a text without a prompt."""
 
-    SPARSE = frozenset({"tools", "text", "metadata"})
+    SPARSE = frozenset({"tools", "text", "metadata", "passage"})
     id: str
     prompt: tuple[Message, ...] = ()
     completion: tuple[Message, ...] = ()
@@ -74,6 +76,8 @@ class TextItem(_Sparse):
     """JSON schemas of the tools that may be called."""
     text: str = ""
     """Of an item without prompt and completion: it is predicted from its beginning."""
+    passage: str = ""
+    """The text at the beginning of the prompt that the question is about."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """What a scorer needs beside the reference: criteria, a baseline's answer."""
     category: str = ""
@@ -89,7 +93,8 @@ class TextItem(_Sparse):
     @property
     def question(self) -> str:
         """What is asked: the last message of the user. Of a text, all of it."""
-        return self.text or next((message.content for message in reversed(self.prompt) if message.role == "user"), "")
+        asked = next((message.content for message in reversed(self.prompt) if message.role == "user"), "")
+        return self.text or asked.removeprefix(self.passage).strip()
 
     @property
     def choices(self) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agents.evaluator import scorers, tasks
-from agents.evaluator.tasks import Judge, Task, task_of
+from agents.evaluator import calls, programs, scorers, tasks
+from agents.evaluator.tasks import PLAIN, Judge, Task, task_of
 from shared_memory.errors import PostgradError
 from shared_memory.record import Record, canonical_digest
 from shared_memory.records import Part
@@ -140,8 +140,10 @@ def _state(benchmark: Benchmark, key: tuple[str, int], sample: Sample) -> TaskSt
     )
 
 
-def _plain(message: ChatMessage) -> dict[str, str]:
-    return {"role": message.role, "content": message.text}
+def _plain(message: ChatMessage) -> dict[str, Any]:
+    """A message as chat templates take it; one that the solver left alone is as the item has it."""
+    kept: dict[str, Any] = (message.metadata or {}).get(PLAIN, {})
+    return kept if kept.get("content") == message.text else {"role": message.role, "content": message.text}
 
 
 def _all(do: Callable[[tuple[str, int]], Coroutine[Any, Any, T]], keys: Sequence[tuple[str, int]]) -> list[T]:
@@ -177,6 +179,6 @@ def versions() -> dict[str, str]:
 
 def scoring_digest() -> str:
     """sha256 of the code that asks and marks, with the versions of what it stands on."""
-    files = [Path(str(module.__file__)) for module in (tasks, scorers)] + [Path(__file__)]
+    files = [Path(str(module.__file__)) for module in (tasks, scorers, calls, programs)] + [Path(__file__)]
     code = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return canonical_digest({"code": code, "versions": versions()})

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agents.evaluator import scorers
-from agents.evaluator.items import AnyItem, Item, Message
+from agents.evaluator import programs, scorers
+from agents.evaluator.items import AnyItem, Item, Message, TextItem
 from agents.multiple_choice import LETTERS
 from shared_memory.records import Part
 
@@ -58,6 +58,14 @@ def _method(benchmark: Benchmark, judge: Judge | None) -> tuple[Solver, Scorer]:
             return multiple_choice(cot=True), choice()
         case "exact":
             return generate(), scorers.exact_match()
+        case "numeric":
+            return generate(), scorers.numeric_match()
+        case "regex":
+            return generate(), scorers.pattern_match()
+        case "calls":
+            return generate(), scorers.same_calls()
+        case "code":
+            return generate(), programs.passes_its_tests()
         case _:
             raise NotImplementedError(benchmark.metric)
 
@@ -71,14 +79,20 @@ def sample_of(item: AnyItem, epoch: int) -> Sample:
 
     if isinstance(item, Item):
         choices, answer = shuffled(item, epoch)
-        return Sample(id=item.id, input=item.question, choices=choices, target=answer)
-    completion = [message.content for message in getattr(item, "completion", ())]
+        asked = f"{item.passage}\n\n{item.question}" if item.passage else item.question
+        return Sample(id=item.id, input=asked, choices=choices, target=answer)
+    if isinstance(item, TextItem):
+        called = [call for message in item.completion for call in message.tool_calls]
+        beside = {key: list(value) for key, value in (("tools", item.tools), ("calls", called)) if value}
+        target = [item.reference]
+    else:
+        beside, target = {}, list(item.target)
     return Sample(
         id=item.id,
         input=[chat_message(message) for message in item.prompt],
         choices=list(item.choices) or None,
-        target=list(getattr(item, "target", ())) or completion,
-        metadata=dict(item.metadata),
+        target=target,
+        metadata={**item.metadata, **beside},
     )
 
 
@@ -93,6 +107,10 @@ def shuffled(item: Item, epoch: int) -> tuple[list[str], str]:
     return [item.choices[place] for place in order], LETTERS[right]
 
 
+PLAIN = "plain"
+"""Key of a chat message's metadata: the message as the item has it."""
+
+
 def chat_message(message: Message) -> ChatMessage:
     from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageTool, ChatMessageUser
 
@@ -100,5 +118,6 @@ def chat_message(message: Message) -> ChatMessage:
         "system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant,
         "tool": ChatMessageTool,
     }  # fmt: skip
-    made: ChatMessage = kinds[message.role](content=message.content)
+    # As a chat template takes it: what inspect has no field for, or another form, is kept beside its own.
+    made: ChatMessage = kinds[message.role](content=message.content, metadata={PLAIN: message.plain()})
     return made
