@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shared_memory.errors import BadInput
-from shared_memory.goal import Goal
+from shared_memory.goal import BenchmarkGoal, Goal
 from shared_memory.run_paths import write_atomically
 
 
@@ -43,7 +43,9 @@ def goal_file(goal: Goal, name: str, missing: Sequence[str] = ()) -> str:
     environment.filters["toml"] = _toml
     brain = {"default": "playbook", **goal.brain}
     table = {**goal.plain(), "brain": brain}
-    return environment.get_template("goal.toml.j2").render(goal=table, path=name, missing=list(missing))
+    example = BenchmarkGoal(path="items.jsonl", primary=True).plain()
+    template = environment.get_template("goal.toml.j2")
+    return template.render(goal=table, example=example, path=name, missing=list(missing))
 
 
 def _toml(value: Any) -> str:
