@@ -55,6 +55,8 @@ bench: setup
 	$(BIN)/python benchmarks/near_duplicates.py
 	$(BIN)/python benchmarks/decontamination.py
 	$(BIN)/python benchmarks/audit.py
+	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/claims.py
 	$(BIN)/python benchmarks/demo.py
 
 studio: setup

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import struct
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class BaseModel(Record):
     name: str
     """As the goal names it."""
     folder: str
+    """Empty for a model that others serve."""
     revision: str = ""
     """Commit on the Hub; empty for a plain folder."""
     parameters: int
@@ -56,6 +58,19 @@ def find_base_model(name: str, revision: str = "") -> BaseModel:
         return _read(name, folder, "")
     folder = _from_hub(name, revision, ("README.md", "*.json", "*.jinja", "*.safetensors", *TOKENIZER_FILES))
     return _read(name, folder, folder.name)
+
+
+def served_model(name: str) -> BaseModel:
+    """A model that others serve: its name is all that is known of it.
+
+    Raises BadInput where there is none, and for a folder of this machine.
+    """
+    if not name or Path(name).is_absolute():
+        raise BadInput(
+            f'on = "api" asks a served model, and base_model is {name or "empty"}; give its LiteLLM name '
+            "(openai/gpt-5-mini; for a server of your own, openai/ and what it calls the model, with its api_base)"
+        )
+    return BaseModel(name=name, folder="", parameters=0, architecture="", config={})
 
 
 def read_config(name: str, revision: str = "") -> tuple[Path, dict[str, Any]]:
@@ -120,8 +135,25 @@ def fingerprint(folder: Path) -> str:
 
     Of a file above SAMPLED bytes only its size and BLOCKS pieces, spread evenly, are read.
     """
+    return _digest(folder, {"config.json", "generation_config.json", *TOKENIZER_FILES}).hexdigest()
+
+
+def weights_digest(folder: Path) -> str:
+    """The same over what a training or a merge makes: weights, their config and the adapter's, and the decoding policy.
+
+    Where a delivered model differs from what was trained: its tokenizer, and by what path an adapter names its base.
+    """
+    digest = _digest(folder, {"config.json", "generation_config.json"})
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        config = {key: value for key, value in _json(adapter).items() if key != "base_model_name_or_path"}
+        digest.update(json.dumps(config, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _digest(folder: Path, names: Collection[str]) -> hashlib._Hash:
+    """Of a folder's weights and the files called `names`."""
     digest = hashlib.sha256()
-    names = {"config.json", "generation_config.json", *TOKENIZER_FILES}
     for file in sorted(path for path in folder.iterdir() if path.name in names or path.suffix == ".safetensors"):
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode())
@@ -130,7 +162,7 @@ def fingerprint(folder: Path) -> str:
             for start, length in pieces:
                 stream.seek(start)
                 digest.update(stream.read(length))
-    return digest.hexdigest()
+    return digest
 
 
 def parameters_of(folder: Path) -> int:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from agents.llm import InvalidAnswer, LanguageModel, Meter
+from shared_memory.ablations import EffectTable, Variant
 from shared_memory.goal import Goal
 from shared_memory.records import DatasetRecord, EvalResult, Experiment, Finding, Recipe, Record
 
@@ -43,7 +44,7 @@ class Move(StrEnum):
     IMPROVE = "improve"
     """Plan children of the incumbent, each with one change."""
     ABLATE = "ablate"
-    """Take one of the incumbent's changes back, to learn what it was worth."""
+    """Train the incumbent without some of its parts, to learn what each is worth."""
     CANDIDATE = "candidate"
     """Score the trained experiments on the selection items."""
     DELIVER = "deliver"
@@ -123,6 +124,12 @@ class Brief:
     results: Mapping[str, EvalResult] = field(default_factory=dict)
     generated: tuple[str, ...] = ()
     """Files that generation jobs have made."""
+    variants: tuple[Variant, ...] = ()
+    """For an ablation: what of the incumbent can be varied and has not been, best first."""
+    reference: str = ""
+    """The experiment that these vary: the incumbent, or the first stage of its training."""
+    effects: EffectTable | None = None
+    """What is known of what the incumbent's parts are worth; None where nobody has looked."""
     audit: DataAudit | None = None
     """Of the goal's own rows; None where it has none, or nobody has looked at them yet."""
     choices: bool = False
@@ -133,6 +140,11 @@ class Brief:
     """Why the one that the goal names may not."""
     not_written: str = ""
     """Why rows that were to be written are not there, and are not asked for again."""
+
+    def data_for(self, parent: str) -> str:
+        """Id of the data that a child of `parent` is trained on: the parent's, or the run's first, which is whole."""
+        known = self.experiments.get(parent)
+        return known.dataset if known else next(iter(self.datasets), "")
 
     @property
     def method(self) -> str:

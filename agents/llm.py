@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +22,9 @@ ATTEMPTS = 2
 AGAIN = "That answer is refused: {reason}\n\nSend the whole JSON object once more, corrected, and nothing else."
 
 R = TypeVar("R", bound=Record)
+
+Send = Callable[[Callable[[], None]], Answer]
+"""Sends a request; it calls what it is given before it sends one again that may have been billed."""
 
 
 class Meter(Protocol):
@@ -72,12 +75,15 @@ class InvalidAnswer(Unavailable):
 class LanguageModel:
     """One model, with its answers on disk: a node that runs again after a crash sends no request twice."""
 
-    def __init__(self, model: str, *, api_base: str = "", cache: Path, meter: Meter) -> None:
+    def __init__(self, model: str, *, api_base: str = "", section: str = "brain", cache: Path, meter: Meter) -> None:
+        """section: the goal's table that names the model, whose `api_base` has a key of its own."""
         self.name = model
         self.api_base = api_base
-        self._provider = Provider(model, api_base)
+        self._provider = Provider(model, api_base, section)
         self._cache = cache
         self._meter = meter
+        self._dearest: float | None = None
+        """Micro-dollars of the dearest token so far; None until it was looked for."""
 
     def ask(self, kind: type[R], messages: Sequence[Message], fault: Callable[[R], str] = lambda record: "") -> R:
         """A record of `kind`. `fault` says in a sentence what is wrong with one that is well-formed; empty accepts it.
@@ -98,6 +104,23 @@ class LanguageModel:
             conversation.append({"role": "user", "content": AGAIN.format(reason=reason)})
         raise InvalidAnswer(f"`{self.name}` gave no usable {kind.__name__}: {reason}", "+".join(asked))
 
+    def say(self, messages: Sequence[Message], asked: Mapping[str, Any], sample: int = 1) -> Answer:
+        """What the model says to `messages`, to the letter; `asked` is more of the request, `max_tokens` at least.
+
+        sample: of several answers to the same, which one. Secrets are removed from the messages. Raises what `ask` does
+        but InvalidAnswer.
+        """
+        messages = redact_plain(messages)
+        request = {"model": self.name, "api_base": self.api_base, "messages": messages, "asked": asked}
+        digest = canonical_digest({**request, "sample": sample})[:32]
+        return self._kept(
+            digest,
+            f"llm:{digest}:0",
+            [messages, asked],
+            asked["max_tokens"],
+            lambda on_lost: self._provider.say(messages, asked, on_lost),
+        )
+
     def forget(self, error: InvalidAnswer) -> None:
         """Put the refused answers aside, so that the question is asked anew."""
         for digest in error.key.split("+"):
@@ -111,23 +134,32 @@ class LanguageModel:
         schema = strict_schema(kind)
         digest = canonical_digest({"model": self.name, "messages": messages, "schema": schema})[:32]
         asked.append(digest)
+        return self._kept(
+            digest,
+            # What was refused and put aside is paid for: the question asked anew is another booking.
+            f"llm:{digest}:{self._times_refused(digest)}",
+            [messages, schema],
+            self._provider.most_answer_tokens,
+            lambda on_lost: self._provider.complete(messages, schema, kind.__name__, on_lost),
+        )
+
+    def _kept(self, digest: str, key: str, request: Any, answer_tokens: int, send: Send) -> Answer:
+        """The answer on disk, else the one that `send` brings, which is put there; booked under `key`."""
         file = self._file(digest)
-        # What was refused and put aside is paid for: the question asked anew is another booking.
-        key = f"llm:{digest}:{self._times_refused(digest)}"
         if file.exists():
             answer = Answer.model_validate_json(file.read_text(encoding="utf-8"))
         else:
-            answer = self._ask(messages, schema, kind.__name__, key)
+            # No tokenizer makes more tokens of a text than it has bytes; a chat template adds less than that saves.
+            answer = self._sent(send, key, len(json.dumps(request).encode()), answer_tokens)
+            self._dearest = max(self._dearest or 0.0, _rate(answer))
             self._cache.mkdir(parents=True, exist_ok=True)
             write_atomically(file, answer.model_dump_json().encode())
         self._meter.settle(answer.booking or key, answer.tokens, answer.usd_micro)
         return answer
 
-    def _ask(self, messages: Sequence[Message], schema: dict[str, Any], name: str, key: str) -> Answer:
-        # No tokenizer makes more tokens of a text than it has bytes; what a chat template adds is less than it saves.
-        request_tokens = len(json.dumps([messages, schema]).encode())
-        most = request_tokens + self._provider.most_answer_tokens
-        usd_micro = self._most_usd_micro(request_tokens)
+    def _sent(self, send: Send, key: str, request_tokens: int, answer_tokens: int) -> Answer:
+        most = request_tokens + answer_tokens
+        usd_micro = self._most_usd_micro(request_tokens, answer_tokens)
         # What is booked without an answer on disk may have been billed: it stays, and the next send has its own key.
         keys = itertools.chain([key], (f"{key}:send{send}" for send in itertools.count(2)))
 
@@ -136,33 +168,35 @@ class LanguageModel:
 
         booked = [reserve()]
         try:
-            answer = self._provider.complete(messages, schema, name, lambda: booked.append(reserve()))
+            answer = send(lambda: booked.append(reserve()))
         except (Refused, ContextExhausted):
             self._meter.release(booked[-1])
             raise
         # A server that does not count has its worst case booked: a cap that nothing counts against is none.
         return answer.model_copy(update={"tokens": answer.tokens or most, "booking": booked[-1]})
 
-    def _most_usd_micro(self, request_tokens: int) -> int | None:
+    def _most_usd_micro(self, request_tokens: int, answer_tokens: int) -> int | None:
         """The worst case of a request's cost: by the price map, or by the dearest answer so far where that is more.
 
         An answer may be priced by the name that the server gave back, which the map may know better than the goal's.
         """
-        answers = [Answer.model_validate_json(file.read_text("utf-8")) for file in self._cache.glob("*.json")]
-        most = request_tokens + self._provider.most_answer_tokens
-        seen = [
-            math.ceil(most * answer.usd_micro / answer.tokens)
-            for answer in answers
-            if answer.model == self.name and answer.usd_micro is not None and answer.tokens
-        ]
-        mapped = self._provider.most_usd_micro(request_tokens)
-        return max(seen if mapped is None else [*seen, mapped], default=None)
+        if self._dearest is None:
+            answers = (Answer.model_validate_json(file.read_text("utf-8")) for file in self._cache.glob("*.json"))
+            self._dearest = max((_rate(answer) for answer in answers if answer.model == self.name), default=0.0)
+        seen = math.ceil((request_tokens + answer_tokens) * self._dearest)
+        mapped = self._provider.most_usd_micro(request_tokens, answer_tokens)
+        return max(seen, mapped or 0) or mapped
 
     def _file(self, digest: str) -> Path:
         return self._cache / f"{digest}.json"
 
     def _times_refused(self, digest: str) -> int:
         return len(list(self._cache.glob(f"{digest}.refused*.json")))
+
+
+def _rate(answer: Answer) -> float:
+    """Micro-dollars a token of an answer; 0 where its price or its tokens are unknown."""
+    return (answer.usd_micro or 0) / answer.tokens if answer.tokens else 0.0
 
 
 def strict_schema(kind: type[Record]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -26,8 +27,9 @@ LONGEST_WAIT = 120.0
 """Seconds of `Retry-After` that are waited for; who is sent away for longer resumes the run later."""
 MOST_ANSWER_TOKENS = 8192
 """For one answer, thoughts included; a model's own limit counts where it is lower."""
-KEY_OF_THE_ENDPOINT = "POSTGRAD_BRAIN_KEY"
-"""Environment variable with the key for a goal's `api_base`."""
+KEY_OF_THE_ENDPOINT = "POSTGRAD_{section}_KEY"
+"""Environment variable with the key for the `api_base` in a table of the goal: POSTGRAD_BRAIN_KEY for [brain]'s. Each
+address has its own: the key of one is not sent to another."""
 
 _OPENED: set[tuple[str, str]] = set()
 """Model and address that this process has had an answer from."""
@@ -43,6 +45,10 @@ class Answer(Record):
     text: str
     tokens: int
     """Of the request and the answer; 0 where the server does not say."""
+    prompt_tokens: int = 0
+    """Those of the request."""
+    truncated: bool = False
+    """It met the limit on tokens before it ended by itself."""
     usd_micro: int | None
     """By LiteLLM's price map, rounded up; None where it has no price."""
     model: str = ""
@@ -70,9 +76,24 @@ def load_litellm() -> Any:
 class Provider:
     """The provider of one model; `api_base` is the address of a server that is not the provider's own."""
 
-    def __init__(self, model: str, api_base: str = "") -> None:
+    def __init__(self, model: str, api_base: str = "", section: str = "brain") -> None:
+        """section: the goal's table that names the model and its address."""
         self.model = model
         self.api_base = api_base
+        self._section = section
+        self._key_of_the_endpoint = KEY_OF_THE_ENDPOINT.format(section=section.upper())
+
+    def fault_of_its_name(self) -> str:
+        """Why LiteLLM would not know whom to ask, with the next move; empty where it does."""
+        litellm = load_litellm()
+        try:
+            litellm.get_llm_provider(self.model, api_base=self.api_base or None)
+        except litellm.BadRequestError:
+            return (
+                f"`{self.model}` begins with no provider that LiteLLM knows; give its LiteLLM name, or for a server of "
+                f"your own openai/{self.model} with its api_base"
+            )
+        return ""
 
     def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any], name: str, on_lost: Callable[[], None]
@@ -82,10 +103,25 @@ class Provider:
         `on_lost` is called before a request is sent again that may have been billed already, and may forbid it.
         Raises Refused or ContextExhausted where the request was turned down, and Unavailable where its fate is unknown.
         """
+        with self._in_words_of_ours():
+            answer = self._structured(messages, schema, name, on_lost)
+        return answer.model_copy(update={"text": redact(answer.text)})
+
+    def say(self, messages: Sequence[Message], asked: Mapping[str, Any], on_lost: Callable[[], None]) -> Answer:
+        """The model's answer in its own words, to the letter; see `complete`.
+
+        asked: more of the request, as OpenAI's API calls it: `max_tokens`, `temperature`, `tools` and the like.
+        """
+        with self._in_words_of_ours():
+            return self._send(self._chat.bind(**asked), messages, on_lost)
+
+    @contextmanager
+    def _in_words_of_ours(self) -> Iterator[None]:
+        """For a request: what LiteLLM raises becomes an error of ours."""
         litellm = load_litellm()
         try:
             with self._alone_at_first():
-                return self._structured(messages, schema, name, on_lost)
+                yield
         except tuple(litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
             raise self._explained(error) from error
 
@@ -154,8 +190,10 @@ class Provider:
                         on_lost()
         cost = said.response_metadata.get("response_cost")
         return Answer(
-            text=redact(said.text).encode(errors="replace").decode(),  # half of a surrogate pair fits in no file
+            text=_in_full(said).encode(errors="replace").decode(),  # half of a surrogate pair fits in no file
             tokens=(said.usage_metadata or {}).get("total_tokens", 0),
+            prompt_tokens=(said.usage_metadata or {}).get("input_tokens", 0),
+            truncated=said.response_metadata.get("finish_reason") == "length",
             usd_micro=None if cost is None else math.ceil(cost * MICRO_USD),
             model=self.model,
         )
@@ -170,8 +208,8 @@ class Provider:
         if not self.api_base or self.api_base in named:
             return None
         here = urlsplit(self.api_base).hostname in ("localhost", "127.0.0.1", "::1")
-        if os.environ.get(KEY_OF_THE_ENDPOINT):
-            return os.environ[KEY_OF_THE_ENDPOINT]
+        if os.environ.get(self._key_of_the_endpoint):
+            return os.environ[self._key_of_the_endpoint]
         if here and not load_litellm().validate_environment(self.model)["missing_keys"]:
             return None
         return "none"  # most servers of one's own ask for no key, and the client insists on one
@@ -184,21 +222,31 @@ class Provider:
 
     @cached_property
     def most_answer_tokens(self) -> int:
-        return min(MOST_ANSWER_TOKENS, int(self._prices.get("max_output_tokens") or MOST_ANSWER_TOKENS))
+        return self.within_the_models_own(MOST_ANSWER_TOKENS)
 
-    def most_usd_micro(self, request_tokens: int) -> int | None:
-        """The worst case of a request's cost by the price map; None where it has no price."""
+    def within_the_models_own(self, answer_tokens: int) -> int:
+        """A limit on an answer, lowered to the model's own where LiteLLM knows that: more is refused by some."""
+        return min(answer_tokens, int(self._prices.get("max_output_tokens") or answer_tokens))
+
+    def most_usd_micro(self, request_tokens: int, answer_tokens: int | None = None) -> int | None:
+        """The worst case of a request's cost by the price map; None where it has no price.
+
+        answer_tokens: what the answer is limited to; None for `most_answer_tokens`.
+        """
+        most = self.most_answer_tokens if answer_tokens is None else answer_tokens
         asked, answered = (_dearest(self._prices, way, request_tokens) for way in ("input", "output"))
         if asked is None and answered is None:
             return None
-        return math.ceil((request_tokens * (asked or 0) + self.most_answer_tokens * (answered or 0)) * MICRO_USD)
+        return math.ceil((request_tokens * (asked or 0) + most * (answered or 0)) * MICRO_USD)
 
     def _explained(self, error: Any) -> PostgradError:
         """The error as one line with the next move; the provider's own words only where ours cannot do, redacted."""
         litellm, status = load_litellm(), _status(error)
         where = f"`{self.model}`" + (f" at {self.api_base}" if self.api_base else "")
         if isinstance(error, litellm.ContextWindowExceededError):
-            return ContextExhausted(f"the brief is longer than {where} can read; choose a model with a longer context")
+            return ContextExhausted(
+                f"the request is longer than {where} can read; choose a model with a longer context"
+            )
         if _no_quota(error):
             return Refused(f"the account of {where} has no quota left; top it up, then resume the run")
         if _no_key(error):
@@ -207,7 +255,7 @@ class Provider:
             )
         if status == 404:
             return Refused(
-                f"{where} does not exist, or this account may not use it; check [brain], then resume the run"
+                f"{where} does not exist, or this account may not use it; check [{self._section}], then resume the run"
             )
         if status == 429:
             return Refused(f"{where} is over its rate limit; wait a little, then resume the run")
@@ -215,15 +263,24 @@ class Provider:
             return Unavailable(f"{where} gave no answer within {TIMEOUT_SECONDS:.0f} s; see to it, then resume the run")
         cause = redact(" ".join(str(error).partition("Traceback")[0].split()))[:200]
         if 400 <= status < 500:
-            return Refused(f"{where} does not take the request ({cause}); check [brain], then resume the run")
+            return Refused(f"{where} does not take the request ({cause}); check [{self._section}], then resume the run")
         kind = Refused if _was_never_sent(error) else Unavailable
         return kind(f"{where} is out of reach ({cause}); see that it runs, then resume the run")
 
     def _name_of_the_key(self) -> str:
         if self._key() is not None:
-            return KEY_OF_THE_ENDPOINT
+            return self._key_of_the_endpoint
         provider = self.model.partition("/")[0].upper() if "/" in self.model else "PROVIDER"
         return f"{provider}_API_KEY"
+
+
+def _in_full(said: Any) -> str:
+    """What a reply says, with the calls of tools that a server has taken out of the text put behind it again.
+
+    In the form that Hermes and Qwen models write them in [NousResearch/Hermes-Function-Calling].
+    """
+    calls = [json.dumps({"name": call["name"], "arguments": call["args"]}) for call in said.tool_calls]
+    return "\n".join(filter(None, [said.text, *(f"<tool_call>\n{call}\n</tool_call>" for call in calls)]))
 
 
 def _dearest(prices: Mapping[str, Any], way: str, request_tokens: int) -> float | None:

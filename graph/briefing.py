@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from agents.base_model import BaseModel, find_base_model
+from agents.base_model import BaseModel, find_base_model, served_model
 from agents.brain import Brief, Move
-from agents.evaluator.benchmarks import Benchmark, load_benchmark
+from agents.evaluator.benchmarks.benchmark import Benchmark, load_benchmark
 from graph import routing
 from graph.context import Desk
 from graph.state import ById, RunState
@@ -47,11 +47,15 @@ def described(benchmarks: dict[str, Benchmark], desk: Desk) -> ById:
     for name, benchmark in benchmarks.items():
         n = {part.value: sum(item.part == part for item in benchmark.items) for part in Part}
         facts[name] = {"digest": benchmark.digest, **n}
-        desk.emit("note", text=f"benchmark {name}: {n['selection']} items select, {n['report']} only report")
+        sizes = f"{n['selection']} items select, {n['report']} only report" if benchmark.items else "LightEval's"
+        desk.emit("note", text=f"benchmark {name}: {sizes}")
     return facts
 
 
 def model_of(goal: Goal) -> BaseModel:
+    """The model that the goal is about. Raises BadInput where it cannot be had."""
+    if goal.run.on == "api":
+        return served_model(goal.base_model)
     return find_base_model(goal.base_model, goal.revision)
 
 

@@ -6,7 +6,6 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,27 +13,32 @@ from langgraph.runtime import Runtime
 
 from agents.base_model import BaseModel
 from agents.brain import Brief, Move
-from agents.data_engineer import prepare as data_engineer
 from agents.data_engineer.duplicates.dedup import near_duplicate_clusters
 from agents.data_engineer.filters import balance_letters
 from agents.data_engineer.formats.layouts import as_measured
 from agents.data_engineer.formats.tables import read_sources
-from agents.data_engineer.held_out import HeldOut, digests
+from agents.data_engineer.held_out import digests
 from agents.data_engineer.prepare import render
 from agents.data_engineer.proposal import DataProposal, PublishProposal
 from agents.data_engineer.publishing import publisher
-from agents.evaluator import evaluation, hold_out
+from agents.evaluator import endpoint, evaluation, hold_out
 from agents.evaluator.proposal import EvaluationProposal, HoldOutProposal
 from agents.reading.sources import to_train_on
 from agents.researcher.proposal import ResearchProposal
 from agents.trainer import delivery, training
-from agents.trainer.proposal import DebugProposal, DeliveryProposal, PushProposal, TrainingProposal
+from agents.trainer.proposal import (
+    AblationProposal,
+    DebugProposal,
+    DeliveryProposal,
+    PushProposal,
+    TrainingProposal,
+)
 from agents.trainer.publish import model_publishing_job
-from graph import publications, routing, synthesis
+from graph import certificate, datasets, publications, routing, synthesis, variants
 from graph.briefing import benchmarks_of, brief_from, described, model_of
-from graph.clean_hands import texts_to_look_for
 from graph.context import Context, Desk
 from graph.placement import placed
+from graph.recover import taken_up
 from graph.state import Plain, RunState, update
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
@@ -67,24 +71,8 @@ def data_engineer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain
         return _ask_for(
             [synthesis.generation_job(proposal.generate, synthesis.data_brief(state, desk), desk)], goal, desk
         )
-    note = desk.held_out
-    held_out = (
-        HeldOut(benchmark=goal.primary.id, rows=note["rows"], files=dict(note.get("files", ()))) if note else None
-    )
-    dataset = data_engineer.prepare(
-        proposal,
-        benchmarks=[] if state.get("held_out") else texts_to_look_for(goal),
-        folder=desk.paths.data,
-        seed=goal.run.seed,
-        held_out=held_out,
-        on_contamination=goal.rules.contaminated,
-        weights=_weights(goal, proposal.sources),
-    )
-    desk.journal.put(dataset, id=dataset.id)
-    dropped = ", ".join(
-        f"{step.name} −{step.rows_in - step.rows_out}" for step in dataset.steps if step.rows_in > step.rows_out
-    )
-    desk.emit("note", text=f"data set {dataset.id}: {dataset.rows} rows ({dropped or 'nothing dropped'})")
+    dataset = datasets.made(proposal, goal, desk, is_held_out=bool(state.get("held_out")))
+    datasets.file(dataset, desk)
     return update(datasets={dataset.id: dataset}, pending=[])
 
 
@@ -100,8 +88,12 @@ def _publish(proposal: PublishProposal, state: RunState, desk: Desk) -> Plain:
 
 
 def _push(proposal: PushProposal, state: RunState, desk: Desk) -> Plain:
-    """The same for the delivered model."""
+    """The same for the delivered model, unless its certificate is violated."""
     goal = routing.goal_of(state)
+    certified = certificate.certificate_of(state, desk)
+    if certificate.is_violated(certified):
+        desk.emit("note", text=f"the model is not published: its certificate is violated ({certified['reasons'][0]})")
+        return _nothing_to_publish(Move.PUSH, state)
     facts = publications.model_facts(desk, goal, state["delivered"], publications.digests_of(state))
     try:
         job = model_publishing_job(facts, proposal.to, private=proposal.private, paths=desk.paths)
@@ -115,18 +107,6 @@ def _nothing_to_publish(move: Move, state: RunState) -> Plain:
     return update(exhausted=[*state.get("exhausted", []), routing.exhausted(move, "")], pending=[])
 
 
-def _weights(goal: Goal, sources: Sequence[str]) -> dict[str, float] | None:
-    """Source → its share, as the goal mixes its own; a file that was written for it counts as much as these on average.
-
-    None where all rows are taken as they are.
-    """
-    given = goal.data.weights
-    if not given:
-        return None
-    written = [sum(given) / len(given)] * (len(sources) - len(given))
-    return dict(zip(sources, (*given, *written), strict=True))
-
-
 def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
     """Ask for the training of new or reopened experiments, or for what handing a model over needs."""
     desk = Desk.of(runtime)
@@ -137,10 +117,15 @@ def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
     if brief.move is Move.DELIVER:
         delivered = DeliveryProposal.model_validate(state["proposal"])
         return _deliver(delivered, state, desk, model)
-    experiments = _experiments_to_train(state["proposal"], brief)
+    known, gone = dict(brief.datasets), list[str]()
+    if brief.move is Move.ABLATE:
+        proposal = AblationProposal.model_validate(state["proposal"])
+        experiments, gone = variants.to_train(proposal, brief, known, desk, is_held_out=bool(state.get("held_out")))
+    else:
+        experiments = _experiments_to_train(state["proposal"], brief)
     if not experiments:
-        gone = routing.exhausted(brief.move, brief.experiment or routing.BASELINE)
-        return update(exhausted=[*state.get("exhausted", []), gone], pending=[])
+        gone = gone or [routing.exhausted(brief.move, brief.experiment or routing.BASELINE)]
+        return update(exhausted=[*state.get("exhausted", []), *gone], datasets=known, pending=[])
     for experiment in experiments:
         desk.journal.put(experiment, id=experiment.id)
     left = state["stock"]["usd_left_micro"] - state["stock"]["usd_kept_micro"]
@@ -148,7 +133,7 @@ def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
         training.training_job(
             experiment,
             parent=brief.experiments.get(experiment.parent),
-            dataset=brief.datasets[experiment.dataset],
+            dataset=known[experiment.dataset],
             model=model,
             goal=brief.goal,
             paths=desk.paths,
@@ -162,7 +147,11 @@ def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
     ]
     return {
         **_ask_for(specs, brief.goal, desk),
-        **update(experiments={experiment.id: experiment for experiment in experiments}),
+        **update(
+            experiments={experiment.id: experiment for experiment in experiments},
+            datasets=known,
+            exhausted=[*state.get("exhausted", []), *gone],
+        ),
     }
 
 
@@ -257,6 +246,9 @@ def rows_held_out(goal: Goal, proposal: HoldOutProposal, folder: Path, method: s
 def _ask_for(specs: list[JobSpec], goal: Goal, desk: Desk) -> Plain:
     """The jobs on their way to the door, each where the goal wants it to run."""
     if goal.run.on == "local":
-        return update(pending=specs, finished=[])
+        return update(pending=[taken_up(spec, desk) for spec in specs], finished=[])
+    if goal.run.on == "api":
+        return update(pending=[endpoint.served(spec, goal, desk.paths) for spec in specs], finished=[])
     flavors, model, token = desk.flavors(goal), model_of(goal), desk.has_token()
-    return update(pending=[placed(spec, goal, flavors, model, token=token) for spec in specs], finished=[])
+    there = [placed(spec, goal, flavors, model, token=token) for spec in specs]
+    return update(pending=[taken_up(spec, desk) for spec in there], finished=[])

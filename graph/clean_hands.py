@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from agents.data_engineer.contamination.benchmark_texts import BenchmarkText
 from agents.data_engineer.contamination.decontaminate import items_digest
-from agents.evaluator.benchmarks import Benchmark
+from agents.evaluator.benchmarks.benchmark import Benchmark
 from graph.briefing import benchmarks_of
 from graph.context import Desk
 from shared_memory.goal import BenchmarkGoal, Goal
@@ -53,6 +53,8 @@ def fault_of_data(spec: JobSpec, goal: Goal, desk: Desk) -> str:
     if held_out and {entry.id for entry in goal.benchmark} <= set(held_out):
         kept_apart = held_out[0] in record.contamination
         return "" if kept_apart else f"data set {record.id} may hold rows that the run is measured on; {AGAIN}"
+    if unheld := next((entry.id for entry in goal.benchmark if entry.engine == "lighteval"), ""):
+        return f"data cannot be searched for the items of {unheld}, which LightEval keeps to itself; leave it out"
     texts = texts_to_look_for(goal)
     if not texts:
         return ""

@@ -19,6 +19,9 @@ from agents.data_engineer.publishing import publisher
 from agents.data_engineer.synthesis.teacher import TeacherRunner
 from agents.evaluator import agent as evaluator_agent
 from agents.evaluator import playbook as evaluator_playbook
+from agents.evaluator.endpoint import SECTION, EndpointRunner
+from agents.evaluator.scoring.judge import Judge, terms_of
+from agents.hosting import is_hosted
 from agents.jobs.base import JobRunner
 from agents.jobs.flavors import Flavors, local_flavors
 from agents.jobs.hf.order import HUB_TOKEN, secret
@@ -37,10 +40,11 @@ from graph.placement import offered
 from graph.state import Plain, Stock
 from shared_memory.budget import Budget
 from shared_memory.database import Database
+from shared_memory.errors import Unavailable
 from shared_memory.goal import Goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
-from shared_memory.records import DatasetRecord, Job, Purpose
+from shared_memory.records import DatasetRecord, Job, JobSpec, Purpose
 from shared_memory.run_paths import RunPaths
 from shared_memory.runs import Runs
 from shared_memory.settings import Settings, load_settings
@@ -82,17 +86,20 @@ def _database_of(path: Path) -> Database:
 class BudgetMeter:
     """Books what a role's language model takes in the run's budget."""
 
-    def __init__(self, budget: Budget, role: Role, on_unpriced: Callable[[], None]) -> None:
+    def __init__(self, budget: Budget, role: Role, on_unpriced: Callable[[], None], kept_usd_micro: int = 0) -> None:
+        """kept_usd_micro: what is kept back for something else."""
         self._budget = budget
         self._role = role
         self._on_unpriced = on_unpriced
+        self._kept_usd_micro = kept_usd_micro
 
     def reserve(self, key: str, tokens: int, usd_micro: int | None) -> bool:
         """A model of unknown price asks for the least there is once dollars are spent: none are left at the cap."""
         if usd_micro is None:
             spend = self._budget.spent()
             usd_micro = int(spend.usd_micro + spend.held_usd_micro > 0)
-        return self._budget.reserve(key, usd_micro, role=self._role, jobs=0, tokens=tokens)
+        kept = self._kept_usd_micro
+        return self._budget.reserve(key, usd_micro, role=self._role, jobs=0, tokens=tokens, kept_usd_micro=kept)
 
     def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
         """An unknown price is booked as no dollars, and said: the cap on tokens is what holds then."""
@@ -176,8 +183,30 @@ class Desk:
         api_base = goal.brain.get("api_base", "")
         return LanguageModel(name, api_base=api_base, cache=self.paths.answers, meter=self._meter(goal, role, name))
 
-    def _meter(self, goal: Goal, role: Role, name: str) -> BudgetMeter:
-        return BudgetMeter(self.budget(goal), role, lambda: self._note_unpriced(name))
+    def judge(
+        self, spec: JobSpec, goal: Goal, answers: int, kept_usd_micro: int, heed: Callable[[], None]
+    ) -> Judge | None:
+        """What grades the answers of a job, as its consent has it; None where no language model does.
+
+        answers: how many there are. kept_usd_micro: what is kept back for the end of the run. Raises Unavailable where
+        the model is at another place than was asked about.
+        """
+        terms = terms_of(spec, self.paths)
+        if terms is None:
+            return None
+        name, api_base = terms.model, goal.judge.api_base
+        if is_hosted(name, api_base) and not terms.hosted:
+            raise Unavailable(
+                f"`{name}` was asked about as a judge on this machine and is at another address now; "
+                "set the environment as it was, then resume the run"
+            )
+        meter = self._meter(goal, Role.EVALUATOR, name, kept_usd_micro)
+        model = LanguageModel(name, api_base=api_base, section="judge", cache=self.paths.answers, meter=meter)
+        verdicts = self.settings.home / "verdicts"
+        return Judge(model, verdicts, answers, heed, lambda text: self.emit("note", text=text))
+
+    def _meter(self, goal: Goal, role: Role, name: str, kept_usd_micro: int = 0) -> BudgetMeter:
+        return BudgetMeter(self.budget(goal), role, lambda: self._note_unpriced(name), kept_usd_micro)
 
     def _note_unpriced(self, model: str) -> None:
         if model not in self.journal.notes("unpriced"):
@@ -197,6 +226,7 @@ class Desk:
             "hf": lambda: HfRunner(self.paths.jobs, self.run_id),
             "slurm": lambda: SlurmRunner(self.paths.jobs),
             "teacher": lambda: TeacherRunner(self.paths.jobs, self._teacher),
+            "endpoint": lambda: EndpointRunner(self.paths.jobs, self._served),
             "publisher": self._publisher,
         }
         return runners[name]()
@@ -213,6 +243,10 @@ class Desk:
 
     def _teacher(self, name: str) -> LanguageModel:
         return self.language_model(Goal.model_validate(self.runs.get(self.run_id).goal), Role.DATA_ENGINEER, name)
+
+    def _served(self, name: str, api_base: str) -> LanguageModel:
+        meter = self._meter(Goal.model_validate(self.runs.get(self.run_id).goal), Role.EVALUATOR, name)
+        return LanguageModel(name, api_base=api_base, section=SECTION, cache=self.paths.answers, meter=meter)
 
     @property
     def held_out(self) -> dict[str, Any]:
@@ -270,9 +304,13 @@ class Desk:
             seconds_kept=seconds_kept,
             jobs_left=goal.limits.jobs - spend.jobs,
             usd_left_micro=goal.limits.usd_micro - spend.usd_micro - spend.held_usd_micro,
-            usd_kept_micro=round(seconds_kept * self._usd_micro_a_second()),
+            usd_kept_micro=round(seconds_kept * self._usd_micro_a_second()) + self._usd_micro_to_judge(),
             cancelled=self.runs.get(self.run_id).cancel_requested,
         )
+
+    def _usd_micro_to_judge(self) -> int:
+        """What the dearest grading of a model's answers to report items has cost so far."""
+        return max((int(note["report_usd_micro"]) for note in self.journal.notes("judged").values()), default=0)
 
     def _usd_micro_a_second(self) -> float:
         """What the dearest evaluation of this run has cost so far."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +13,11 @@ from agents.brain import Brief, Move, Role
 from agents.data_engineer import playbook as data_rules
 from agents.data_engineer.prepare import ROWS_PER_HOUR
 from agents.data_engineer.synthesis import teacher
-from agents.evaluator import evaluation
+from agents.evaluator import endpoint, evaluation
+from agents.evaluator.benchmarks.benchmark import Benchmark
 from agents.evaluator.proposal import HoldOutProposal
+from agents.evaluator.scoring import judge
+from agents.hosting import is_hosted
 from agents.jobs.flavors import Flavors
 from agents.provider import Provider
 from agents.publishing.runner import FOLDER, TIMEOUT_SECONDS, flavor_of
@@ -26,7 +29,7 @@ from graph.briefing import benchmarks_of
 from graph.carry_out import rows_held_out
 from graph.intake import check_goal
 from graph.placement import hardware_for, offered
-from graph.routing import JOBS_OF_AN_EXPERIMENT
+from graph.routing import ABLATIONS, JOBS_OF_AN_EXPERIMENT
 from graph.synthesis import audited, is_multiple_choice, teacher_of
 from shared_memory.goal import Goal
 from shared_memory.recipes import title_of
@@ -92,9 +95,10 @@ def forecast(goal: Goal) -> Forecast:
     hours, usd = sum(step.worst_hours for step in steps), sum(step.worst_usd for step in steps)
     if hours > limits.hours:
         notes.append(f"the cap of {limits.hours:g} h is reached before every time-out could strike")
-    if goal.run.on != "local":
+    if goal.run.on in ("hf", "slurm"):
         notes.append(f"jobs run on {goal.run.on}: {flavors.note}")
     notes += _notes_on_money(goal, name, steps)
+    notes += _notes_on_judging(goal, found.benchmarks)
     notes += _notes_on_data(goal)
     return Forecast(
         steps=tuple(steps),
@@ -116,10 +120,21 @@ def _notes_on_money(goal: Goal, writer: str, steps: Sequence[Step]) -> Iterator[
         yield f"the cap of ${cap:g} is reached before all of ${usd:.2f} could be spent"
     writes = writer and any(step.move == Move.DATA and f"rows with {writer}: " in step.what for step in steps)
     api_base = goal.brain.get("api_base", "")
-    if not writes or not teacher.is_hosted(writer, api_base):
+    if not writes or not is_hosted(writer, api_base):
         return
     if Provider(writer, api_base).most_usd_micro(teacher.REQUEST_TOKENS) is None:
         yield f"LiteLLM does not list `{writer}`: check its name; what it costs is not known, so no dollars are counted"
+
+
+def _notes_on_judging(goal: Goal, benchmarks: Mapping[str, Benchmark]) -> Iterator[str]:
+    """Benchmarks that a language model grades, and caps that do not reach for grading one model's answers."""
+    for name, benchmark in benchmarks.items():
+        if not benchmark.is_judged:
+            continue
+        terms = judge.terms(benchmark, tuple(Part), goal)
+        yield f"{name}: {terms.told.removeprefix('; ')} for each model that is scored on all items"
+        if terms.tokens > goal.limits.llm_tokens:
+            yield f"limits.llm_tokens is {goal.limits.llm_tokens:,}: too few to grade one model's answers to {name}"
 
 
 def _notes_on_data(goal: Goal) -> Iterator[str]:
@@ -158,7 +173,8 @@ def _steps(goal: Goal, model: BaseModel, brief: Brief, flavors: Flavors, data_by
     tokens = _tokens(data_bytes, pilot)
     yield _experiments(goal, model, flavors, pilot, score, min(count, 1), first, tokens)
     if count > 1:
-        more = f"up to {count - 1} more: other recipes, then single changes to the best"
+        share = f", and without some of its parts ({count // ABLATIONS})" if count >= ABLATIONS else ""
+        more = f"up to {count - 1} more: other recipes, then single changes to the best{share}"
         yield _experiments(goal, model, flavors, pilot, score, count - 1, more, tokens)
     if merge:
         estimate = delivery.merge_estimate(model)
@@ -211,8 +227,13 @@ def _evaluations(
 ) -> Step:
     """Scoring one model on the goal's benchmarks, or on the primary one alone."""
     benchmarks = benchmarks_of(goal)
-    chosen = [benchmarks[goal.primary.id]] if primary_only else benchmarks.values()
-    estimates = [evaluation.evaluation_estimate(benchmark, parts, model, None) for benchmark in chosen]
+    chosen = [benchmarks[goal.primary.id]] if primary_only else list(benchmarks.values())
+    estimates = [
+        endpoint.estimate(benchmark, parts, goal)
+        if goal.run.on == "api"
+        else evaluation.evaluation_estimate(benchmark, parts, model, None)
+        for benchmark in chosen
+    ]
     return Step(
         move=move,
         what=what,
@@ -222,19 +243,63 @@ def _evaluations(
         worst_usd=sum(
             _worst_usd(goal, flavors, estimate, evaluation.timeout_seconds(estimate), "the scoring of a model")
             for estimate in estimates
-        ),
+        )
+        + sum(judge.terms(each, parts, goal).usd_micro or 0 for each in chosen if each.is_judged) / MICRO_USD,
+    )
+
+
+def forecast_of_variants(
+    goal: Goal, model: BaseModel, variants: Sequence[tuple[str, Recipe, int]], measured: float | None
+) -> Forecast:
+    """The plan of an ablation: what each variant is called, its recipe, and the tokens that it is trained on.
+
+    measured: tokens a second of a training of this model on this machine, where there was one.
+    """
+    flavors = offered(goal.run.on)
+    score = _evaluations(goal, model, flavors, (Part.SELECTION,), Move.CANDIDATE, "", primary_only=True)
+    pilot = iter(["the pilot: "])
+    steps = tuple(
+        _experiments(goal, model, flavors, recipe, score, 1, next(pilot, "") + what, tokens, measured, Move.ABLATE)
+        for what, recipe, tokens in variants
+    )
+    jobs, limits = sum(step.jobs for step in steps), goal.limits
+    hours, usd = sum(step.worst_hours for step in steps), sum(step.worst_usd for step in steps)
+    notes = [f"what is measured are selection items of {goal.primary.id}: evidence for a search, no claim"]
+    if jobs > limits.jobs:
+        room = limits.jobs // JOBS_OF_AN_EXPERIMENT
+        notes.append(f"the cap of {limits.jobs} jobs leaves room for {room} of {len(steps)} variants, the first ones")
+    if hours > limits.hours:
+        notes.append(f"the cap of {limits.hours:g} h is reached before every time-out could strike")
+    if usd > limits.usd:
+        notes.append(f"${limits.usd:g} may be spent, and ${usd:.2f} it could be: it ends where that is reached")
+    return Forecast(
+        steps=steps,
+        jobs=min(jobs, limits.jobs),
+        hours=round(sum(step.hours for step in steps), 4),
+        worst_hours=round(min(hours, limits.hours), 4),
+        worst_usd=round(usd, 2),
+        notes=tuple(notes),
     )
 
 
 def _experiments(
-    goal: Goal, model: BaseModel, flavors: Flavors, recipe: Recipe, score: Step, count: int, what: str, tokens: int
+    goal: Goal,
+    model: BaseModel,
+    flavors: Flavors,
+    recipe: Recipe,
+    score: Step,
+    count: int,
+    what: str,
+    tokens: int,
+    measured: float | None = None,
+    move: Move = Move.DRAFT,
 ) -> Step:
     """`count` experiments like one of `recipe`: training, and a score on the selection items."""
-    known = Known(gflops=matrix_gflops())
+    known = Known(tokens_per_second=measured, gflops=matrix_gflops())
     planned = training.plan_for(goal, model, recipe, flavors, Data(tokens=tokens), known, usd_left=goal.limits.usd)
     estimate, worst = planned.estimate, planned.timeout_seconds / 3600 + score.worst_hours
     return Step(
-        move=Move.DRAFT,
+        move=move,
         what=what,
         jobs=count * JOBS_OF_AN_EXPERIMENT,
         hours=round(count * (estimate.hours + score.hours), 4),
@@ -252,8 +317,8 @@ def _tokens(data_bytes: int, recipe: Recipe) -> int:
 
 def _worst_usd(goal: Goal, flavors: Flavors, estimate: Estimate, timeout_seconds: int, what: str) -> float:
     """Dollars that a job costs which is ended by its time-out, on the hardware that it would get."""
-    if goal.run.on == "local":
-        return 0.0
+    if goal.run.on in ("local", "api"):
+        return _usd(estimate)
     return hardware_for(estimate.memory_gib, what, goal, flavors).usd_micro(timeout_seconds / 3600) / MICRO_USD
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from agents.data_engineer.synthesis import teacher
+from agents.evaluator.scoring import judge
+from agents.hosting import OWN
 from agents.publishing.runner import FOLDER, PUBLISHER
 from graph.consent import consent_for, envelope_of
 from graph.context import Context, Desk
@@ -68,7 +69,7 @@ def _without_asking(specs: list[JobSpec], goal: Goal, desk: Desk) -> dict[str, P
     answers: dict[str, Plain] = {}
     decisions, actions = desk.ledger.decisions(), desk.ledger.actions()
     for spec in specs:
-        if goal.run.approve == "auto" or (goal.run.approve == "paid" and is_free(spec)):
+        if goal.run.approve == "auto" or (goal.run.approve == "paid" and is_free(spec, desk)):
             reason = f"approve = {goal.run.approve}"
             answers[spec.digest] = {"approved": True, "by": "policy", "reason": reason}
         elif consent := consent_for(spec, decisions, actions):
@@ -120,9 +121,11 @@ def after_gate(state: JobsState) -> str:
     return "not understood" if PUT_ASIDE in state["answers"] else "answered"
 
 
-def is_free(spec: JobSpec) -> bool:
+def is_free(spec: JobSpec, desk: Desk) -> bool:
     """Whether a job neither costs money nor takes anything off this machine; a script not ours may do what it likes."""
-    stays = spec.runner == "local" or spec.flavor in (teacher.OWN, FOLDER)
+    stays = spec.runner == "local" or spec.flavor in (OWN, FOLDER)
+    judged = judge.terms_of(spec, desk.paths)
+    stays = stays and not (judged and judged.hosted)
     return stays and spec.estimate.usd_micro == 0 and not spec.custom
 
 

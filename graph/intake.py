@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from agents.base_model import BaseModel, find_base_model
+from agents.base_model import BaseModel
 from agents.brain import Role
 from agents.data_engineer.formats.methods import trains, why_not
 from agents.data_engineer.formats.tables import Row, read_sources
 from agents.data_engineer.synthesis import teacher
-from agents.evaluator.benchmarks import SMALLEST_PART, Benchmark, load_benchmark
+from agents.evaluator.benchmarks.benchmark import SMALLEST_PART, Benchmark, load_benchmark
 from agents.evaluator.hold_out import FEWEST_ROWS
+from agents.provider import Provider
 from agents.publishing.runner import FOLDER, flavor_of
 from agents.reading.files import READERS
 from agents.reading.sources import HUB, Source, to_train_on
+from graph.briefing import model_of
 from graph.placement import offered
 from graph.synthesis import teacher_of
 from shared_memory.errors import BadInput
@@ -55,9 +58,15 @@ def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role), brain: str = "
     _require_a_place(goal)
     _require_a_repository(goal.output.push_to, "push_to")
     benchmarks = {entry.id: load_benchmark(entry) for entry in goal.benchmark}
+    for benchmark in benchmarks.values():
+        _require_an_engine(benchmark, goal)
     if goal.limits.experiments:
-        for benchmark in benchmarks.values():
-            _require_two_parts(benchmark)
+        for entry in goal.benchmark:
+            if entry.path or entry.limit:  # a published set is as large as it is
+                _require_two_parts(benchmarks[entry.id])
+    _require_a_judge(benchmarks, goal)
+    if goal.run.on == "api":
+        _require_what_a_server_does(goal, benchmarks)
     if goal.method == "reward":
         _require_pairs(benchmarks)
     sources = _sources_of(goal)
@@ -85,7 +94,11 @@ def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role), brain: str = "
         raise BadInput("distillation compares replies, and some rows are texts that nobody asked for; name chats")
     if measures and not goal.benchmark and rows is not None:
         _require_rows_to_measure_on(rows)
-    model = find_base_model(goal.base_model, goal.revision)
+    model = model_of(goal)
+    if goal.run.on == "api" and (fault := Provider(model.name, goal.run.api_base).fault_of_its_name()):
+        raise BadInput(fault)
+    for benchmark in benchmarks.values():
+        _require_room_for_answers(benchmark, model)
     files = tuple(source.path for named in sources.values() for source in named)
     return Checked(model, benchmarks, methods, tuple(map(_pinned, sources, sources.values())), files)
 
@@ -96,7 +109,9 @@ def _require_a_place(goal: Goal) -> None:
         raise BadInput(
             "[run] image is for hf and slurm, and jobs run on this machine; leave it out, or choose another on"
         )
-    if goal.run.on == "slurm" or goal.run.flavor:
+    if goal.run.api_base and goal.run.on != "api":
+        raise BadInput(f'[run] api_base is the address of a served model, and on is {goal.run.on}; set on = "api"')
+    if goal.run.on == "slurm" or (goal.run.flavor and goal.run.on != "api"):
         flavors = offered(goal.run.on)
         if goal.run.flavor:
             flavors.named(goal.run.flavor)
@@ -138,6 +153,69 @@ def _require_two_parts(benchmark: Benchmark) -> None:
             raise BadInput(
                 f"benchmark {benchmark.name} has {n} {part.value} items; give it at least {SMALLEST_PART} of each part"
             )
+
+
+def _require_room_for_answers(benchmark: Benchmark, model: BaseModel) -> None:
+    """Raise BadInput where an answer may fill the whole context, so that every prompt would be refused or cut."""
+    context = model.config.get("max_position_embeddings")
+    if benchmark.is_written and isinstance(context, int) and benchmark.max_tokens >= context:
+        raise BadInput(
+            f"benchmark {benchmark.name} lets an answer take {benchmark.max_tokens:,} tokens, and the model reads "
+            f"{context:,} in all; set max_tokens lower, and leave room for the prompt"
+        )
+
+
+def _require_an_engine(benchmark: Benchmark, goal: Goal) -> None:
+    """Raise BadInput for a benchmark that nothing here could ask, or that training data could not be searched for."""
+    name = benchmark.name
+    if benchmark.is_written and find_spec("inspect_ai") is None:
+        raise BadInput(f"inspect-ai asks and scores {name}, and is not installed; pip install 'postgrad[eval]'")
+    if benchmark.engine != "lighteval":
+        return
+    if goal.limits.experiments:
+        raise BadInput(
+            f"{name} is LightEval's, which keeps its items to itself, so training data could not be searched for them; "
+            "train for another benchmark, and score the model on this one afterwards (postgrad eval)"
+        )
+    if goal.run.on == "api":
+        raise BadInput(f"LightEval loads the model that it scores on {name} itself; choose local, hf or slurm")
+    if benchmark.local and goal.run.sandbox != "none":
+        raise BadInput(
+            f"the tasks in {benchmark.local} are code, and LightEval needs the network, which no sandbox lets it have; "
+            'allow that with [run] sandbox = "none", or leave `path` out'
+        )
+
+
+def _require_what_a_server_does(goal: Goal, benchmarks: Mapping[str, Benchmark]) -> None:
+    """Raise BadInput for what cannot be had of a model that others serve: its weights, and how likely a text is."""
+    if goal.limits.experiments:
+        raise BadInput(
+            'on = "api" asks a model that others serve, which cannot be trained here; set limits.experiments = 0 to '
+            "score it, or choose local, hf or slurm"
+        )
+    if not benchmarks:
+        raise BadInput("a served model has no loss on rows that are held out; give a [[benchmark]]")
+    named = {"revision": goal.revision, "[run] flavor": goal.run.flavor, "[run] image": goal.run.image}
+    if idle := next((key for key, value in named.items() if value), ""):
+        raise BadInput(f'{idle} is for jobs that load the model, and on = "api" asks one that is served; leave it out')
+    for name, benchmark in benchmarks.items():
+        if not benchmark.is_written:
+            raise BadInput(
+                f"{name} is scored by {benchmark.metric}, which takes the model's likelihoods, and a served one gives "
+                "answers only; choose another metric, or score its weights (local, hf or slurm)"
+            )
+        if benchmark.chat_template:
+            raise BadInput(f"{name} has a chat_template, and a served model renders its chats itself; leave it out")
+
+
+def _require_a_judge(benchmarks: Mapping[str, Benchmark], goal: Goal) -> None:
+    """Raise BadInput for a benchmark whose answers nobody would grade."""
+    judged = next((name for name, benchmark in benchmarks.items() if benchmark.is_judged), "")
+    if judged and not goal.judge.model:
+        raise BadInput(
+            f"a language model grades the answers to {judged}, and the goal names none; set [judge] model "
+            '(as "openai/gpt-5-mini"; its address in api_base, where it is a server of your own), or --judge MODEL'
+        )
 
 
 def _require_pairs(benchmarks: Mapping[str, Benchmark]) -> None:

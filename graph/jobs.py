@@ -19,7 +19,8 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from agents.data_engineer.synthesis import teacher
-from agents.publishing.runner import PUBLISHER
+from agents.evaluator import endpoint
+from agents.publishing import runner as publishing
 from graph import publications
 from graph.consent import envelope_of
 from graph.context import Context, Desk
@@ -110,10 +111,14 @@ def edit(spec: JobSpec, changes: Plain, desk: Desk) -> JobSpec:
     # A text that we do not know is nobody's but the person's who approves it, each time it runs.
     custom = spec.custom or (text is not None and spec.purpose is Purpose.TRAINING)
     edited = spec.model_copy(update={"config": config, "files": files, "custom": custom})
-    if spec.runner == teacher.TeacherRunner.name:
-        edited = teacher.told_anew(edited, Goal.model_validate(desk.runs.get(desk.run_id).goal), desk.paths)
-    if spec.runner == PUBLISHER:
-        edited = publications.told_anew(edited, desk)
+    goal = Goal.model_validate(desk.runs.get(desk.run_id).goal)
+    match spec.runner:
+        case teacher.TeacherRunner.name:
+            edited = teacher.told_anew(edited, goal, desk.paths)
+        case endpoint.EndpointRunner.name:
+            edited = endpoint.told_anew(edited, goal, desk.paths)
+        case publishing.PUBLISHER:
+            edited = publications.told_anew(edited, desk)
     return edited.model_copy(update={"title": f"{edited.title} (edited: {', '.join(edits)})"})
 
 

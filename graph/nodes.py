@@ -16,6 +16,7 @@ from graph.briefing import brief_from, described
 from graph.context import RULES, Context, Desk
 from graph.intake import check_goal
 from graph.state import Plain, RunState, update
+from graph.variants import trainer_brief
 from shared_memory.errors import BudgetSpent
 from shared_memory.goal import Goal, parse_goal
 from shared_memory.records import EvalResult
@@ -29,7 +30,7 @@ WHAT_A_MOVE_IS = {
     Move.RETRY: "train {} again",
     Move.DEBUG: "find out what to do about {}",
     Move.IMPROVE: "change one thing about {}",
-    Move.ABLATE: "take one change of {} back",
+    Move.ABLATE: "find out what the parts of {} are worth",
     Move.CANDIDATE: "score {} on the selection items",
     Move.DELIVER: "save {} as the champion",
     Move.CONFIRM: "score the champion on the report items",
@@ -47,7 +48,7 @@ def intake(state: Goal, runtime: Runtime[Context], roles: Collection[Role] = tup
     desk.register(goal)  # as it was asked for; what the run goes by has its data pinned
     goal = goal.model_copy(update={"data": goal.data.model_copy(update={"train": found.train})})
     noted = found.model.model_dump(mode="json", exclude={"config"})
-    noted["fingerprint"] = fingerprint(Path(found.model.folder))
+    noted["fingerprint"] = fingerprint(Path(found.model.folder)) if found.model.folder else ""
     desk.journal.note("base_model", "base_model", noted)
     benchmarks = described(found.benchmarks, desk)
     return update(goal=goal, benchmarks=benchmarks, trains=list(found.trains), reopened=0, halt="", error="")
@@ -105,7 +106,8 @@ def data_engineer_propose(state: RunState, runtime: Runtime[Context]) -> Plain:
 
 
 def trainer_propose(state: RunState, runtime: Runtime[Context]) -> Plain:
-    return _propose(Role.TRAINER, state, runtime)
+    """The same, and what is known of the worth of the incumbent's parts."""
+    return _propose(Role.TRAINER, state, runtime, trainer_brief(state))
 
 
 def evaluator_propose(state: RunState, runtime: Runtime[Context]) -> Plain:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agents.base_model import BaseModel, find_base_model, fingerprint
-from agents.evaluator.benchmarks import load_benchmark
+from agents.evaluator.benchmarks.benchmark import Benchmark, load_benchmark
 from agents.evaluator.evaluation import item_scores, settings_digest
 from graph.context import Desk
 from shared_memory.errors import BadInput
@@ -141,12 +141,17 @@ def verify(original: Original) -> None:
         )
     entry, spec = original.goal.primary, original.path[-1].spec
     benchmark = load_benchmark(entry)
-    if settings_digest(benchmark, spec) != original.result.settings_digest:
+    if settings_digest(benchmark, spec, original.result.judge) != original.result.settings_digest:
         raise BadInput(f"benchmark {entry.id} has changed since the run ({entry.path}); bring the same file back")
     for result in (original.result, original.baseline):
-        scores = item_scores(result, benchmark).values() if Path(result.items).is_file() else ()
-        if not scores or abs(sum(scores) / len(scores) - result.score) > SAME:
-            raise BadInput(f"the item records of {result.experiment} do not give its score any more ({result.items})")
+        require_scores(result, benchmark)
+
+
+def require_scores(result: EvalResult, benchmark: Benchmark) -> None:
+    """Raise BadInput where a result's item records do not give its score."""
+    scores = item_scores(result, benchmark).values() if Path(result.items).is_file() else ()
+    if not scores or abs(max(0.0, sum(scores) / len(scores)) - result.score) > SAME:
+        raise BadInput(f"the item records of {result.experiment} do not give its score any more ({result.items})")
 
 
 def _require(path: Path, digest: str, what: str) -> None:

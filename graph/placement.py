@@ -61,6 +61,8 @@ def placed(spec: JobSpec, goal: Goal, flavors: Flavors, model: BaseModel, *, tok
     if on == "hf" and model.revision and config.get("model") == model.folder:
         config = {**config, "model": model.name, "revision": model.revision}
     worst = flavor.usd_micro(spec.timeout_seconds / 3600)
+    if spec.purpose is Purpose.EVALUATION:
+        worst += spec.estimate.usd_micro  # what a judge costs, wherever the job runs
     return spec.model_copy(
         update={
             "runner": on,

@@ -10,6 +10,7 @@ from langgraph.runtime import Runtime
 
 from agents import sandbox
 from agents.data_engineer.synthesis import teacher
+from agents.evaluator import endpoint
 from agents.jobs.hf.order import secret
 from agents.trainer import training
 from agents.trainer.preflight import examine
@@ -20,7 +21,7 @@ from graph.context import Context, Desk
 from graph.state import JobsState, Plain, jobs_update
 from graph.submission import refused, specs_of, undecided
 from shared_memory.goal import Goal
-from shared_memory.records import Job, JobSpec, JobState, Purpose
+from shared_memory.records import DatasetRecord, Job, JobSpec, JobState, Purpose
 
 
 def preflight(state: JobsState, runtime: Runtime[Context]) -> Plain:
@@ -34,6 +35,7 @@ def preflight(state: JobsState, runtime: Runtime[Context]) -> Plain:
         fault = (
             fault_of(spec, desk)
             or teacher.fault_of_config(spec, goal)
+            or endpoint.fault_of_config(spec, goal, desk.paths)
             or publications.fault_of(spec)
             or clean_hands.fault_of_data(spec, goal, desk)
         )
@@ -53,6 +55,7 @@ def _examined(spec: JobSpec, goal: Goal, desk: Desk) -> Preflight:
     if smoke:
         desk.emit("note", text=f"checking {spec.experiment}'s training, with two steps of it on this processor")
     written = [benchmark.max_tokens for benchmark in benchmarks_of(goal).values() if benchmark.is_written]
+    records = desk.journal.all(DatasetRecord).values()
     facts = Facts(
         model_folder=model_of(goal).folder,
         predicted_seconds=3600 * spec.estimate.hours,
@@ -60,6 +63,7 @@ def _examined(spec: JobSpec, goal: Goal, desk: Desk) -> Preflight:
         disk="kept",  # every runner brings home what a job leaves in out/
         max_tokens=max(written, default=None),
         cache_folder=str(desk.settings.home / "preflight"),
+        left_out=next((each.without for each in records if each.digest == spec.files.get(clean_hands.DATA)), ()),
     )
     files = {name: desk.paths.stored(digest) for name, digest in spec.files.items()}
     found = examine(spec, files, facts=facts, smoke=smoke)

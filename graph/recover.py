@@ -8,6 +8,7 @@ from pathlib import Path
 
 from langgraph.runtime import Runtime
 
+from agents.evaluator import evaluation
 from agents.jobs.base import pieces
 from agents.trainer import recovery
 from agents.trainer.diagnosis import diagnose
@@ -17,7 +18,7 @@ from graph.state import JobsState, Plain, jobs_update
 from graph.submission import specs_of
 from shared_memory.errors import PostgradError
 from shared_memory.goal import Goal
-from shared_memory.records import Diagnosis, Job, JobSpec, JobState
+from shared_memory.records import Diagnosis, Job, JobSpec, JobState, Purpose
 
 DIAGNOSED = "diagnosis"
 """Kind of the journal's notes on failures: submission key → Diagnosis."""
@@ -104,11 +105,34 @@ def _tried(spec: JobSpec, recovered: Sequence[Plain]) -> list[tuple[JobSpec, Dia
 
 
 def _checkpoint(job: Job, desk: Desk) -> str:
-    """Folder of the last whole checkpoint that a failed job left; empty where there is none."""
+    """What a failed job left to go on from: the folder of its last whole checkpoint, or of its answers; or nothing."""
     with suppress(PostgradError):  # it left nothing, or nothing that can be had
         desk.runner(job.runner).fetch(job.backend_id, Path(job.folder))
-    found = [state.parent for state in (Path(job.folder) / "out").glob("checkpoint-*/trainer_state.json")]
+    out = Path(job.folder) / "out"
+    if job.purpose is Purpose.EVALUATION:
+        return str(out) if evaluation.answers_left(job) else ""
+    found = [state.parent for state in out.glob("checkpoint-*/trainer_state.json")]
     return str(max(found, key=lambda folder: int(folder.name.rpartition("-")[2]))) if found else ""
+
+
+def taken_up(spec: JobSpec, desk: Desk) -> JobSpec:
+    """An evaluation that goes on from the answers of an earlier try of this run, one that failed or was stopped."""
+    if "resume_from" not in spec.config:
+        return spec
+    pinned = desk.journal.notes("pinned")
+    tries = [
+        job
+        for key, job in desk.journal.all(Job).items()
+        if key in pinned
+        and job.purpose is Purpose.EVALUATION
+        and job.state in (JobState.FAILED, JobState.CANCELLED)
+        and JobSpec.model_validate(pinned[key]["spec"]).scope == spec.scope
+    ]
+    left = {job.key: folder for job in tries if (folder := _checkpoint(job, desk))}
+    if not left:
+        return spec
+    most = max((job for job in tries if job.key in left), key=evaluation.answers_left)
+    return spec.model_copy(update={"config": spec.config | {"resume_from": left[most.key]}})
 
 
 def within_the_consent(spec: JobSpec, tried: Sequence[JobSpec], ended: Sequence[Job]) -> JobSpec:

@@ -21,14 +21,15 @@ from agents.evaluator import evaluation
 from agents.evaluator.statistics import summarise
 from agents.jobs.hardware import installed_packages
 from agents.trainer import training
-from graph import build, routing
+from graph import ablation, build, routing
 from graph.briefing import benchmarks_of, described
 from graph.carry_out import hand_over
 from graph.context import Context, Desk
 from graph.jobs import build_jobs
 from graph.pinned import Original, read_original, verify
 from graph.state import Plain, RunState, update
-from graph.verdict import finish
+from graph.verdict import finish, scored
+from graph.watch import Interrupted
 from shared_memory.errors import PostgradError
 from shared_memory.goal import Goal
 from shared_memory.journal import Journal
@@ -51,7 +52,9 @@ MOVES = {Purpose.TRAINING: Move.RETRY, Purpose.MERGE: Move.DELIVER, Purpose.EVAL
 
 
 def builder_of(journal: Journal) -> StateGraph[RunState, Context, Goal, RunState]:
-    """The graph that drives a run: this one for a reproduction, else the team's."""
+    """The graph that drives a run: this one for a reproduction, another for an ablation, else the team's."""
+    if journal.notes(ablation.NOTE):
+        return ablation.builder
     return builder if journal.notes(NOTE) else build.builder
 
 
@@ -139,13 +142,26 @@ def _done_again(original: Original, desk: Desk) -> tuple[list[Job], JobSpec]:
     done: list[Job] = []
     for step in original.path:
         folders = {key: _moved(step.spec.config.get(key), moves) for key in ("model", "adapter")}
-        following = step.spec.model_copy(update={"config": step.spec.config | folders})
-        action = desk.ledger.last_attempt(following)
-        if action is None or action.job is None or action.job.state is not JobState.SUCCEEDED:
+        anew = {"resume_from": None} if "resume_from" in step.spec.config else {}
+        following = step.spec.model_copy(update={"config": step.spec.config | folders | anew})
+        job = _done(following, desk)
+        if job is None:
             break
-        done.append(action.job)
-        moves[step.job.folder] = action.job.folder
+        done.append(job)
+        moves[step.job.folder] = job.folder
     return done, following
+
+
+def _done(spec: JobSpec, desk: Desk) -> Job | None:
+    """The job that has done it: itself, or what a recovery put in its place."""
+    pinned = desk.journal.notes("pinned")
+    for action in desk.ledger.actions():
+        if action.job is None or action.job.state is not JobState.SUCCEEDED or action.key not in pinned:
+            continue
+        known = JobSpec.model_validate(pinned[action.key]["spec"])
+        if known.digest == spec.digest or (not spec.custom and known.scope == spec.scope):
+            return action.job
+    return None
 
 
 def _filed(done: list[Job], state: RunState, desk: Desk) -> dict[str, Experiment]:
@@ -188,7 +204,10 @@ def verdict(state: RunState, runtime: Runtime[Context]) -> Plain:
         reason = f"the {job.purpose} of {job.experiment} {fault}; `postgrad reproduce {of}` begins anew"
         desk.journal.note(NOTE, NOTE, {"of": of, "verdict": CANNOT, "reason": reason})
     elif job.purpose is Purpose.EVALUATION:
-        return {**_compare(job, original, state, desk), **cleared}
+        try:
+            return {**_compare(job, original, state, desk), **cleared}
+        except Interrupted as interrupted:  # the router asks for this job again, which is done, and so comes back here
+            return {**cleared, **update(**interrupted.means)}
     return cleared
 
 
@@ -197,7 +216,7 @@ def _compare(job: Job, original: Original, state: RunState, desk: Desk) -> Plain
     goal = routing.goal_of(state)
     benchmark = benchmarks_of(goal)[goal.primary.id]
     spec = JobSpec.model_validate(state["pending"][0])
-    again = next(r for r in evaluation.collect(job, spec, benchmark, goal) if r.part is Part.REPORT)
+    again = next(r for r in scored(job, spec, benchmark, goal, state, desk) if r.part is Part.REPORT)
     claim = evaluation.claim(original.baseline, again, benchmark)
     experiments = routing.experiments_of(state)
     evaluated = {"status": "evaluated", "verdict": Verdict.KEEP}

@@ -1,7 +1,7 @@
 """Who is next: pure functions of the state.
 
     [hold out →] baseline → research → data → draft (a pilot, then others) → candidate
-        → (debug | improve | ablate → candidate)* → deliver → confirm → stop
+        → (debug | ablate | improve → candidate)* → deliver → confirm → stop
 
 The order of the rules is the strategy. Nothing here reads a clock, a file or a database: the router node takes stock
 first, and these functions decide on what it wrote.
@@ -20,12 +20,18 @@ from shared_memory.records import Branch, EvalResult, Experiment, Part, Recipe, 
 
 BASELINE = "baseline"
 
-PRIOR_ITEMS = 4
-"""Weight, in items, of the pull towards the baseline's score when candidates are ranked (`Metric.shrunken`)."""
+PRIOR_ITEMS = 64
+"""Weight, in items, of the pull towards the baseline's score when candidates are ranked (`Metric.shrunken`).
+
+discordance / variance of the true effects: .25 / .06². Candidates on the same items keep their order whatever it is.
+Where some have fewer items, 64 gains nearly as much as the best weight for effects from 3 to 20 points
+(benchmarks/claims.py)."""
 DRAFTS = 3
 """Recipes that are tried from the base model before the best of them is worked on."""
 PATIENCE = 3
 """Experiments in a row that may fail to beat the incumbent before the search has reached its plateau."""
+ABLATIONS = 3
+"""One experiment in so many may be an ablation; the others are there to get better."""
 MENDINGS = 2
 """Times that a crashed experiment, its mended children included, is debugged."""
 PUBLICATIONS = (Move.PUSH, Move.PUBLISH)
@@ -97,24 +103,64 @@ def next_step_of_the_tree(state: RunState) -> Choice | None:
         return Choice(Move.DRAFT)
     best = incumbent(state)
     subject = best if best != BASELINE else best_experiment(state)
-    if not subject or misses_in_a_row(state) >= PATIENCE:
+    if best != BASELINE and is_time_to_ablate(state, best):
+        return Choice(Move.ABLATE, best, why=f"what {best} owes to its parts tells what to change next")
+    if not subject or misses_in_a_row(state) >= PATIENCE or is_exhausted(state, Move.IMPROVE, subject):
         return None
-    if not is_exhausted(state, Move.IMPROVE, subject):
-        return Choice(Move.IMPROVE, subject)
-    if best != BASELINE and not is_exhausted(state, Move.ABLATE, best):
-        return Choice(Move.ABLATE, best)
-    return None
+    return Choice(Move.IMPROVE, subject)
+
+
+def is_time_to_ablate(state: RunState, best: str) -> bool:
+    """Whether to leave parts of the incumbent out before anything else about it is changed.
+
+    Once a first improvement has been tried, or there is none; as long as its share of the experiments that the run can
+    afford lasts, and there are parts that nobody has left out.
+    """
+    tried = any(experiment.branch is Branch.IMPROVE for experiment in experiments_of(state).values())
+    begun = tried or is_exhausted(state, Move.IMPROVE, best)
+    return begun and ablations_left(state) > 0 and not is_exhausted(state, Move.ABLATE, best)
+
+
+def ablations_left(state: RunState) -> int:
+    """Ablations that leave two thirds of all experiments that the run can afford to those that try to get better."""
+    experiments, more = experiments_of(state).values(), affordable(state)
+    done = sum(experiment.branch is Branch.ABLATE for experiment in experiments)
+    return max(0, min(more, (len(experiments) + more) // ABLATIONS - done))
+
+
+def affordable(state: RunState) -> int:
+    """Experiments that the caps leave means for, were each to take what those before it took on average.
+
+    Of dollars that is what the whole run has spent, which is more than the experiments alone.
+    """
+    stock, experiments = state["stock"], experiments_of(state)
+    bounds = [experiments_left(state), (stock["jobs_left"] - jobs_of_the_end(state)) // JOBS_OF_AN_EXPERIMENT]
+    scored = [name for name in experiments if selection_result(state, name) is not None]
+    seconds = sum(_seconds_of(experiments[name], state) for name in scored)
+    if seconds > 0:
+        bounds.append(int((stock["seconds_left"] - stock["seconds_kept"]) * len(scored) / seconds))
+    spent = goal_of(state).limits.usd_micro - stock["usd_left_micro"]
+    if spent > 0 and experiments:
+        bounds.append((stock["usd_left_micro"] - stock["usd_kept_micro"]) * len(experiments) // spent)
+    return max(0, min(bounds))
+
+
+def _seconds_of(experiment: Experiment, state: RunState) -> float:
+    """That it took to train and to score."""
+    result = selection_result(state, experiment.id)
+    return float(experiment.train.get("seconds", 0.0)) + (result.seconds if result else 0.0)
 
 
 def room(state: RunState) -> int:
     """How many experiments may be planned now: one as long as none has worked, then as many as run side by side.
 
-    Never more than the caps on experiments and jobs leave.
+    Never more than the caps on experiments and jobs leave, and of ablations no more than their share.
     """
     scored = any(experiment.status == "evaluated" for experiment in experiments_of(state).values())
     side_by_side = goal_of(state).run.parallel if scored else 1
     by_jobs = (state["stock"]["jobs_left"] - jobs_of_the_end(state)) // JOBS_OF_AN_EXPERIMENT
-    return max(0, min(side_by_side, experiments_left(state), by_jobs))
+    share = [ablations_left(state)] if state.get("move") == Move.ABLATE else []
+    return max(0, min(side_by_side, experiments_left(state), by_jobs, *share))
 
 
 def experiments_left(state: RunState) -> int:
@@ -152,7 +198,8 @@ def is_exhausted(state: RunState, move: Move, subject: str) -> bool:
 
 def is_worth_mending(experiment: Experiment, state: RunState) -> bool:
     """Whether a crash (no refusal) is to be debugged: not given up, not mended yet, and not too often."""
-    if experiment.verdict is not Verdict.CRASH or is_exhausted(state, Move.DEBUG, experiment.id):
+    ablated = experiment.branch is Branch.ABLATE  # what it was to tell, something else would not
+    if experiment.verdict is not Verdict.CRASH or ablated or is_exhausted(state, Move.DEBUG, experiment.id):
         return False
     experiments = experiments_of(state)
     if any(child.branch is Branch.DEBUG and child.parent == experiment.id for child in experiments.values()):
@@ -165,11 +212,11 @@ def is_worth_mending(experiment: Experiment, state: RunState) -> bool:
 
 
 def misses_in_a_row(state: RunState) -> int:
-    """Experiments since the incumbent, drafts aside, that did not become it."""
+    """Experiments since the incumbent that were to become it, and did not; drafts and ablations were not."""
     names = list(experiments_of(state).values())
     best = incumbent(state)
     later = names[[e.id for e in names].index(best) + 1 :] if best != BASELINE else names
-    return sum(1 for experiment in later if experiment.branch is not Branch.DRAFT)
+    return sum(1 for experiment in later if experiment.branch not in (Branch.DRAFT, Branch.ABLATE))
 
 
 def target_reached(state: RunState) -> bool:

@@ -12,6 +12,7 @@ from agents.data_engineer import prepare as data_engineer
 from agents.evaluator import evaluation
 from agents.jobs.base import JobRunner, JobStatus, pieces, read_events
 from agents.trainer import delivery, training
+from graph.certificate import note_weights
 from graph.context import Context, Desk
 from shared_memory.errors import Unavailable
 from shared_memory.goal import Goal
@@ -108,6 +109,7 @@ def _result_of(runner: JobRunner, job: Job) -> dict[str, Any] | None:
 
 def settle(desk: Desk, goal: Goal, job: Job) -> None:
     """Book a job's end, whole or not at all; booking it again changes nothing."""
+    note_weights(job, desk)
     with desk.db.transaction():
         desk.ledger.finished(job.key, job)
         desk.budget(goal).settle(job.key, job.usd_micro)

@@ -8,6 +8,8 @@ import time
 from langgraph.runtime import Runtime
 
 from agents.data_engineer.synthesis import teacher
+from agents.evaluator import endpoint
+from agents.evaluator.scoring import judge
 from agents.jobs.hardware import installed_packages
 from graph import publications
 from graph.context import Context, Desk
@@ -118,8 +120,7 @@ def _submit_one(
             f"{spec.experiment} is being trained already by job {rival.key}; cancel the run, or wait for its end"
         )
     known = desk.ledger.action(key)
-    # A teacher's requests are held one by one, so that it can go on for as long as there is room.
-    held = 0 if spec.runner == teacher.TeacherRunner.name else spec.estimate.usd_micro
+    held = _to_hold(spec, desk)
     kept = 0 if state.get("move") in OF_THE_END else state["stock"]["usd_kept_micro"]
     desk.budget(goal).reserve(key, held, role=_role_of(spec), kept_usd_micro=kept)
     action = desk.ledger.intend(spec, attempt, beside_unknown=beside_unknown)
@@ -143,6 +144,15 @@ def _submit_one(
         backend_id=backend_id,
         folder=str(desk.paths.job(key)),
     )
+
+
+def _to_hold(spec: JobSpec, desk: Desk) -> int:
+    """Worst-case micro-dollars of the job itself: requests to a language model (a teacher, a judge, a served one under
+    test) are held one by one, so that these can go on for as long as there is room."""
+    judged = judge.terms_of(spec, desk.paths)
+    asked = (judged.usd_micro or 0) if judged else 0
+    one_by_one = (teacher.TeacherRunner.name, endpoint.EndpointRunner.name)
+    return 0 if spec.runner in one_by_one else max(0, spec.estimate.usd_micro - asked)
 
 
 def _role_of(spec: JobSpec) -> str:

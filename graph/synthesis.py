@@ -19,14 +19,15 @@ from agents.data_engineer.synthesis import teacher
 from agents.data_engineer.synthesis.acceptance import accept
 from agents.data_engineer.synthesis.synthesize import topics_of
 from agents.data_engineer.synthesis.verify import Verifier, verifier_of
-from agents.evaluator.benchmarks import load_benchmark
+from agents.evaluator.benchmarks.benchmark import load_benchmark
+from agents.hosting import is_hosted
 from agents.reading.files import digest_of
 from agents.reading.sources import to_train_on
 from graph import routing
 from graph.briefing import brief_from
 from graph.context import Desk
 from graph.state import Plain, RunState, update
-from graph.watch import means_are_gone
+from graph.watch import Interrupted, heed
 from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
 from shared_memory.records import REJECTED, Finding, Job, JobSpec, JobState, canonical_digest
@@ -128,17 +129,9 @@ def generation_job(generate: Generate, brief: Brief, desk: Desk) -> JobSpec:
         spec = spec.model_copy(update={"title": f"{spec.title}, in a sandbox {lacks}"})
     if generate.verify == "computed":
         return spec
-    hosted = teacher.is_hosted(brief.teacher, goal.brain.get("api_base", ""))
+    hosted = is_hosted(brief.teacher, goal.brain.get("api_base", ""))
     checks = f"; {brief.teacher} checks the rows" + (", which leave this machine for it" if hosted else "")
     return spec.model_copy(update={"title": spec.title + checks})
-
-
-class _Interrupted(Exception):
-    """The check of written rows is to be left; `means` is the run's halt, empty where it is parked."""
-
-    def __init__(self, means: dict[str, str]) -> None:
-        super().__init__(means["error"])
-        self.means = means
 
 
 def after_generation(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plain | None:
@@ -151,23 +144,17 @@ def after_generation(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Pl
     proposal = DataProposal.model_validate(state["proposal"])
     if proposal.generate is None:
         raise ValueError("rows were written that nobody proposed")
-
-    def heed() -> None:
-        means = means_are_gone(desk, goal, state)
-        if means["halt"] or desk.draining:
-            raise _Interrupted(means)
-
     began = time.monotonic()
     try:
         accepted = accept(
             data_engineer.generated_file(job),
             rows_to_train_on(goal, desk),
-            verifier=_verifier(spec, proposal.generate, goal, desk, heed),
+            verifier=_verifier(spec, proposal.generate, goal, desk, lambda: heed(desk, goal, state)),
             threshold=proposal.near_duplicate_threshold,
             seed=proposal.generate.seed,
             folder=desk.paths.data,
         )
-    except _Interrupted as interrupted:
+    except Interrupted as interrupted:
         return update(**interrupted.means) if interrupted.means["halt"] else None
     finally:
         desk.count_time(time.monotonic() - began)
@@ -180,7 +167,7 @@ def after_generation(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Pl
     return update(generated=[*state.get("generated", []), str(accepted.file)])
 
 
-def _verifier(spec: JobSpec, generate: Generate, goal: Goal, desk: Desk, heed: Callable[[], None]) -> Verifier:
+def _verifier(spec: JobSpec, generate: Generate, goal: Goal, desk: Desk, between: Callable[[], None]) -> Verifier:
     """What checks the rows of a job: of a teacher's what its config says, which a person may have edited.
 
     Raises BadInput where the model that is to check them must not see them.
@@ -193,7 +180,7 @@ def _verifier(spec: JobSpec, generate: Generate, goal: Goal, desk: Desk, heed: C
     if fault := teacher.fault_of_config(spec, goal) if taught else teacher.refusal(name, goal):
         raise BadInput(fault)
     desk.emit("note", text=f"{name} checks the written rows ({verify})")
-    return verifier_of(verify, desk.language_model(goal, Role.DATA_ENGINEER, name), heed)
+    return verifier_of(verify, desk.language_model(goal, Role.DATA_ENGINEER, name), between)
 
 
 def after_failure(job: Job, state: RunState, desk: Desk) -> Plain | None:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from langgraph.runtime import Runtime
 
 from agents.brain import Move
 from agents.evaluator import evaluation
-from agents.evaluator.benchmarks import Benchmark
+from agents.evaluator.benchmarks.benchmark import Benchmark
 from agents.trainer import training
 from agents.trainer.model_card import write_card
-from graph import publications, routing, synthesis
+from graph import certificate, publications, routing, synthesis
 from graph.briefing import benchmarks_of, model_of
 from graph.carry_out import hand_over
 from graph.context import Context, Desk
 from graph.recover import DIAGNOSED
 from graph.state import BY_ID, Plain, RunState, update
-from shared_memory.errors import PostgradError
+from graph.watch import Interrupted, heed
+from shared_memory.errors import BudgetSpent, ContextExhausted, PostgradError, Unavailable
 from shared_memory.goal import Goal
 from shared_memory.records import (
     REJECTED,
     ComparisonResult,
-    DatasetRecord,
     Diagnosis,
     EvalResult,
     Experiment,
@@ -147,6 +147,15 @@ def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plai
         return update(**{channel: job.result["url"]})
     try:
         return _after_evaluation(job, spec, state, desk, goal)
+    except Interrupted as interrupted:
+        return update(**interrupted.means) if interrupted.means["halt"] else None
+    except (Unavailable, ContextExhausted):
+        raise  # a judge, or the Hub: nothing was found out about the model, and the run goes on from here
+    except BudgetSpent as spent:
+        if Move(state["move"]) in routing.OF_THE_END:
+            return _after_failure(job.model_copy(update={"error": str(spent)}), state, desk)
+        desk.emit("note", text=f"the search ends here: {spent}")
+        return update(halt="over_budget", error=str(spent))
     except PostgradError as error:
         return _after_failure(job.model_copy(update={"error": str(error)}), state, desk)
 
@@ -154,7 +163,7 @@ def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plai
 def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal: Goal) -> Plain:
     """File the scores; a candidate is kept or discarded by them, the champion is compared with the baseline once."""
     name = str(spec.benchmark)
-    results = evaluation.collect(job, spec, benchmarks_of(goal)[name], goal)
+    results = scored(job, spec, benchmarks_of(goal)[name], goal, state, desk)
     for result in results:
         desk.journal.put(result, id=result.id)
     changes = update(results={result.id: result for result in results})
@@ -169,6 +178,29 @@ def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal
         scores = ", ".join(f"{result.part} {result.metric}" for result in results)
         desk.emit("note", text=f"baseline on {name}: {scores}")
     return changes
+
+
+def scored(job: Job, spec: JobSpec, benchmark: Benchmark, goal: Goal, state: RunState, desk: Desk) -> list[EvalResult]:
+    """The scores of an evaluation job. Where a language model grades, what is worth knowing of that is filed and told.
+
+    Raises Interrupted where the run is parked or has to end between two of its requests, and what `Judge.verdict`
+    raises; done again, it goes on from the verdicts on disk.
+    """
+    answers = len(evaluation.read_answers(job)) if benchmark.is_written else 0
+    kept = 0 if state["move"] in routing.OF_THE_END else state["stock"]["usd_kept_micro"]
+    judge = desk.judge(spec, goal, answers, kept, lambda: heed(desk, goal, state))
+    began, before = time.monotonic(), desk.budget(goal).spent().usd_micro
+    try:
+        results = evaluation.collect(job, spec, benchmark, goal, judge)
+    finally:
+        desk.count_time(time.monotonic() - began)
+    if judge is not None:
+        share = sum(result.n for result in results if result.part is Part.REPORT) / sum(each.n for each in results)
+        usd_micro = desk.budget(goal).spent().usd_micro - before
+        cost = {"usd_micro": usd_micro, "report_usd_micro": round(share * usd_micro)}
+        desk.journal.note("judged", job.key, {**judge.notes, **cost})
+        desk.emit("note", text=judge.told)
+    return results
 
 
 def _require_same_settings(name: str, state: RunState) -> None:
@@ -218,17 +250,29 @@ def _file(experiment: Experiment, desk: Desk) -> None:
 
 
 def finish(state: RunState, runtime: Runtime[Context]) -> Plain:
-    """Say what the run has come to, and put the card into the delivered model."""
+    """Say what the run has come to: its certificate, and the card in the delivered model.
+
+    A champion whose certificate is violated is not delivered as one: its model is withheld, nothing is claimed, and the
+    run has failed, so that whoever reads no report learns of it too.
+    """
     desk = Desk.of(runtime)
     goal = routing.goal_of(state)
-    if not state.get("delivered"):
+    certified = certificate.certificate_of(state, desk)
+    violated = certificate.is_violated(certified)
+    if violated:
+        certificate.withhold(desk, model_of(goal))
+    elif not state.get("delivered"):
         desk.journal.note("champion", "champion", {"experiment": routing.BASELINE, "model": model_of(goal).folder})
     else:
         digests = publications.digests_of(state)
         write_card(Path(state["model"]), publications.model_facts(desk, goal, state["delivered"], digests))
-    desk.journal.note("integrity", "integrity", evidence(state))
     status, error = status_of(state)
     outcome = outcome_of(state)
+    if violated:
+        outcome = Outcome.NONE
+    if violated and (state.get("delivered") or status is RunStatus.SUCCEEDED):
+        status = RunStatus.FAILED
+        error = f"the certificate of {certified['champion']} is violated ({certified['reasons'][0]}); see the report"
     desk.runs.update(desk.run_id, status=status, outcome=outcome, error=error, ended=time.time())
     desk.emit("status", status=status.value, outcome=outcome.value, text=error)
     return update(status=status.value, outcome=outcome.value, error=error)
@@ -268,28 +312,3 @@ def outcome_of(state: RunState) -> Outcome:
         return Outcome.IMPROVED if ComparisonResult.model_validate(claim).win else Outcome.NO_IMPROVEMENT
     evaluated = any(experiment.status == "evaluated" for experiment in routing.experiments_of(state).values())
     return Outcome.NO_IMPROVEMENT if evaluated and not state.get("delivered") else Outcome.NONE
-
-
-def evidence(state: RunState) -> dict[str, Any]:
-    """What anyone needs to check the result by: digests of benchmark and settings, and of the data with its overlap."""
-    results = [EvalResult.model_validate(plain) for plain in state.get("results", {}).values()]
-    datasets = [DatasetRecord.model_validate(plain) for plain in state.get("datasets", {}).values()]
-    return {
-        "benchmarks": publications.digests_of(state),
-        "settings": sorted({result.settings_digest for result in results}),
-        "training_data": {dataset.id: _searched(dataset) for dataset in datasets},
-        "approvals": f"approve = {routing.goal_of(state).run.approve}",
-    }
-
-
-def _searched(dataset: DatasetRecord) -> dict[str, Any]:
-    """A data set, and by what and for what it was searched before anything was trained on it."""
-    found: dict[str, Any] = {"sha256": dataset.digest, "contamination": dataset.contamination}
-    if evidence := dataset.evidence:
-        found |= {
-            "searched_by": ", ".join(filter(None, (evidence.detector, *evidence.rules, evidence.embeddings))),
-            "searched_for": evidence.items_digest,
-            "rows_searched": evidence.rows_checked,
-            "rows_flagged": evidence.rows_flagged,
-        }
-    return found

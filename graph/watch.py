@@ -85,6 +85,21 @@ def means_are_gone(desk: Desk, goal: Goal, state: JobsState | RunState) -> dict[
     return {"halt": "timed_out", "error": f"the goal's {goal.limits.hours:g} h, or its deadline, are used up{kept}"}
 
 
+class Interrupted(Exception):
+    """What asks a language model many things is to be left; `means` is the run's halt, empty where it is parked."""
+
+    def __init__(self, means: dict[str, str]) -> None:
+        super().__init__(means["error"])
+        self.means = means
+
+
+def heed(desk: Desk, goal: Goal, state: JobsState | RunState) -> None:
+    """Raise Interrupted where the run has to end now, or is parked; for between two requests."""
+    means = means_are_gone(desk, goal, state)
+    if means["halt"] or desk.draining:
+        raise Interrupted(means)
+
+
 def tell(desk: Desk, job: Job, spec: JobSpec) -> None:
     shown = job.model_dump(mode="json", include={"key", "experiment", "purpose", "state", "seconds", "error"})
     desk.emit("job", title=spec.title, **shown)

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from postgrad.ablation import ablate
     from postgrad.api import resume, run, show, stream
     from postgrad.asynchronous import aresume, arun, astream
     from postgrad.batches import batch
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from shared_memory.errors import PostgradError
     from shared_memory.goal import Goal
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 __all__ = [
     "Answer",
     "Decide",
@@ -53,6 +54,7 @@ __all__ = [
     "StatusEvent",
     "VerdictEvent",
     "__version__",
+    "ablate",
     "aresume",
     "arun",
     "astream",
@@ -69,6 +71,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "postgrad.ablation": ("ablate",),
     "postgrad.api": ("resume", "run", "show", "stream"),
     "postgrad.asynchronous": ("aresume", "arun", "astream"),
     "postgrad.batches": ("batch",),

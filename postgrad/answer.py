@@ -38,8 +38,27 @@ def answer(summary: Mapping[str, Any]) -> str:
     return sentence
 
 
+def certified(integrity: Mapping[str, Any]) -> str:
+    """The verdict of a certificate, in words."""
+    return f"The certificate of {integrity['champion']} is {integrity['verdict']}"
+
+
+def _of_an_ablation(summary: Mapping[str, Any]) -> str:
+    told = summary["ablation"]
+    measured = sum(entry["branch"] == "ablate" and entry["score"] is not None for entry in summary["experiments"])
+    variants = f"{measured} variant{'' if measured == 1 else 's'} of it {'has' if measured == 1 else 'have'} a score"
+    return (
+        f"What the parts of {told['champion']} of {told['of']} are worth, measured on {told['reference']}: {variants} "
+        "on the selection items; evidence for a search, no claim."
+    )
+
+
 def _sentence(summary: Mapping[str, Any]) -> str:
     baseline, champion = summary["baseline"], summary["champion"]
+    if "ablation" in summary:
+        return _of_an_ablation(summary)
+    if summary.get("integrity", {}).get("verdict") == "violated":
+        return f"No improvement is claimed. {certified(summary['integrity'])}: {summary['integrity']['reasons'][0]}."
     if not baseline:
         return "No improvement was shown: the base model has not been scored."
     if summary["goal"].get("limits", {}).get("experiments") == 0:
@@ -101,7 +120,15 @@ def _on_the_report_items(summary: Mapping[str, Any], claim: Mapping[str, Any]) -
         )
     return (
         f"No improvement was shown: {where}, {champion['experiment']} scores {scores}{delta}, "
-        f"and the interval includes no difference at all ({interval})."
+        f"and the interval includes no difference at all ({interval}){_unseen(claim)}."
+    )
+
+
+def _unseen(claim: Mapping[str, Any]) -> str:
+    """What so many items may well have missed; empty in records that do not tell."""
+    least = claim.get("mde")
+    return (
+        f"; a true difference below {difference(least, claim['unit'])[1:]} may well have gone unseen" if least else ""
     )
 
 

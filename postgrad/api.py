@@ -167,9 +167,16 @@ def as_goal(goal: AnyGoal, **overrides: Unpack[Overrides]) -> Goal:
 
 
 def benchmark_table(benchmark: str | Path) -> dict[str, Any]:
-    """The `[[benchmark]]` table of a file, or of a name of the registry."""
+    """The `[[benchmark]]` table of a name of the registry, a file, a folder, or a data set on the Hub."""
+    from agents.evaluator.benchmarks.registry import entries
+
+    given = str(benchmark)
+    if given in entries():
+        return {"name": given}
+    if given.startswith("hf://"):
+        return {"path": given}
     path = Path(benchmark).expanduser()
-    return {"path": str(path)} if path.suffix or path.exists() else {"name": str(benchmark)}
+    return {"path": str(path)} if path.suffix or "/" in given or path.exists() else {"name": given}
 
 
 def open_run(goal: Goal, settings: Settings) -> str:

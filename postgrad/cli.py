@@ -8,8 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from postgrad import craft_commands, look_commands, preflight_command, publishing, schedule_commands
+from postgrad import (
+    ablate_command,
+    benchmarks_command,
+    craft_commands,
+    look_commands,
+    preflight_command,
+    publishing,
+    schedule_commands,
+)
 from postgrad.options import DetachOption, JsonOption, RunArgument, full_id, print_json, say
+from postgrad.posttrainbench import commands as posttrainbench
 from shared_memory.errors import BadInput, PostgradError
 from shared_memory.settings import load_settings
 
@@ -43,7 +52,7 @@ def run(
     goal: Annotated[str, typer.Argument(metavar="GOAL", help="A goal file (.toml), or what you want in your words.")],
     base_model: Annotated[str | None, typer.Option(help="Hub id or folder.")] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Training data; may be repeated.")] = None,
-    benchmark: Annotated[str | None, typer.Option(help="A file of items; without one, rows are held out.")] = None,
+    benchmark: Annotated[str | None, typer.Option(help="A name, or items of your own; else rows are held out.")] = None,
     method: Annotated[str | None, typer.Option(help="auto | sft | dpo | kto | reward | grpo | rloo | distill.")] = None,
     distill_from: Annotated[str | None, typer.Option(help="The model that distillation learns from.")] = None,
     script: Annotated[Path | None, typer.Option(help="A training script of your own, in place of ours.")] = None,
@@ -224,7 +233,7 @@ def init(
     text: Annotated[str | None, typer.Option(help="What you want, in your words.")] = None,
     base_model: Annotated[str | None, typer.Option(help="Hub id or folder.")] = None,
     data: Annotated[list[str] | None, typer.Option(help="Training data; may be repeated.")] = None,
-    benchmark: Annotated[str | None, typer.Option(help="A file of items; without one, rows are held out.")] = None,
+    benchmark: Annotated[str | None, typer.Option(help="A name, or items of your own; else rows are held out.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented goal file, from flags or by asking."""
@@ -247,9 +256,12 @@ def studio(
 
 look_commands.register(app)
 craft_commands.register(app)
+app.command()(ablate_command.ablate)
 app.command()(preflight_command.preflight)
+app.command()(benchmarks_command.benchmarks)
 publishing.register(app)
 app.add_typer(schedule_commands.app, name="schedule")
+app.add_typer(posttrainbench.app, name="posttrainbench")
 
 
 def _follow(settings: Any, run_id: str, detach: bool, as_json: bool, *, from_start: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,13 +21,34 @@ class Approve(StrEnum):
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id or folder.")] = "",
-    benchmark: Annotated[str, typer.Option(help="A file of items, or a name.")] = "",
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Hub id or folder; with --on api, its LiteLLM name.")
+    ] = "",
+    benchmark: Annotated[str, typer.Option(help="A name, a file of items, or a data set on the Hub.")] = "",
     resume: Annotated[
         str, typer.Option(metavar="RUN", help="Show what an earlier eval, by now approved, scored.")
     ] = "",
-    metric: Annotated[str, typer.Option(help="auto | choice | exact | loss | preference.")] = "auto",
-    max_tokens: Annotated[int, typer.Option(help="Tokens that an answer may take.")] = 256,
+    on: Annotated[str | None, typer.Option(help="local | hf | slurm | api: where the model is asked.")] = None,
+    api_base: Annotated[str | None, typer.Option(help="Address of a server that has the model.")] = None,
+    path: Annotated[
+        str | None, typer.Option(help="A local copy of a named benchmark's data; of lighteval, a file of tasks.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="choice | exact | numeric | regex | calls | rubric | loss | preference.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens that an answer may take.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Times that every item is asked.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Items to ask, drawn by a hash of their ids.")] = None,
+    decoding: Annotated[str | None, typer.Option(help="greedy | model: its own generation_config.json.")] = None,
+    chat_template: Annotated[str | None, typer.Option(help="A Jinja file in place of the model's template.")] = None,
+    engine: Annotated[str | None, typer.Option(help="inspect | lighteval: what asks and scores.")] = None,
+    judge: Annotated[str | None, typer.Option(help="LiteLLM model that grades what no rule can.")] = None,
+    judge_api_base: Annotated[str | None, typer.Option(help="Address of a server that has the judge.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit or tag of the model on the Hub.")] = None,
+    flavor: Annotated[str | None, typer.Option(help="Hardware, as it is called where the job runs.")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="auto | none: what code that is not ours runs in.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Cap in dollars.")] = None,
+    llm_tokens: Annotated[int | None, typer.Option(help="Cap on tokens of served models and judges.")] = None,
     approve: Annotated[Approve, typer.Option(help="Who answers the gate.")] = Approve.ASK,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +65,12 @@ def evaluate(
     if resume:
         run_id = evaluation_run(settings, resume)
     else:
-        goal = evaluation_goal(model, benchmark, metric=metric, max_tokens=max_tokens, approve=approve.value)
+        goal = evaluation_goal(
+            model, benchmark, path=path, metric=metric, max_tokens=max_tokens, epochs=epochs, limit=limit,
+            decoding=decoding, chat_template=chat_template, engine=engine, judge=judge, judge_api_base=judge_api_base,
+            on=on, api_base=api_base, revision=revision, flavor=flavor, sandbox=sandbox, usd=budget_usd,
+            llm_tokens=llm_tokens, approve=approve.value,
+        )  # fmt: skip
         run_id = api.open_run(goal, settings)
         say(f"run {run_id} · {settings.run_paths(run_id).root}")
         api.start_worker(settings, run_id)
@@ -58,14 +85,26 @@ def evaluate(
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A run, RUN/EXPERIMENT, or an items.jsonl file.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="What is compared with A.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="A B...", help="Runs, RUN/EXPERIMENT, or items.jsonl files; A is the baseline."),
+    ],
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw the differences: .svg, .png or .pdf.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """How B differs from A, paired on the items that both were scored on."""
+    """How B (and each further model) differs from A, paired on the items that both were scored on."""
     from postgrad.comparison import compare as compare_items
+    from postgrad.comparison_table import save_plot, show_comparison
+    from shared_memory.errors import BadInput
 
-    _show(compare_items(a, b), as_json, _show_comparison)
+    if len(models) < 2:
+        raise BadInput("give at least two models: A, the baseline, and B")
+    compared = compare_items(*models)
+    if plot is not None:
+        save_plot(compared, plot)
+    _show(compared, as_json, show_comparison)
 
 
 def register(app: typer.Typer) -> None:
@@ -79,26 +118,26 @@ def _show(result: Mapping[str, Any], as_json: bool, table: Callable[[Mapping[str
 
 
 def _show_evaluation(scored: Mapping[str, Any]) -> None:
-    from postgrad.tables import show_facts
+    from postgrad.tables import show_facts, show_rows
     from postgrad.units import duration, percent, plus_minus
 
-    score = plus_minus(scored["score"], scored["stderr"], scored["unit"])
-    show_facts(
-        {
-            "score": f"{score} on {scored['n']} items of {scored['benchmark']}",
-            "model": scored["model"],
-            "answered": f"{percent(scored['answered'])} · cut off {percent(scored['truncated'])}",
-            "time": duration(scored["seconds"]),
-            "items": scored["items"],
-            "run": scored["run_id"],
-        }
-    )
+    def of(each: Mapping[str, Any]) -> str:
+        return plus_minus(each["score"], each["stderr"], scored["unit"])
 
-
-def _show_comparison(compared: Mapping[str, Any]) -> None:
-    from postgrad.tables import show_rows
-    from postgrad.units import scored
-
-    typer.echo(compared["sentence"])
-    rows = [[compared[side], scored(compared[f"score_{side}"], compared["unit"])] for side in ("a", "b")]
-    show_rows(("model", "score"), rows)
+    times = f", each asked {scored['epochs']} times" if scored["epochs"] > 1 else ""
+    cut_off = f"cut off {percent(scored['truncated'])}"
+    if scored["truncated"] and scored["completed"] is not None and scored["unit"] == "fraction":
+        cut_off += f" (of the others {percent(scored['completed'])} are right)"
+    facts = {
+        "score": f"{of(scored)} on {scored['n']} items of {scored['benchmark']}{times}",
+        "model": scored["model"],
+        "answered": f"{percent(scored['answered'])} · {cut_off} · without an answer {percent(scored['unparsed'])}",
+        "judge": scored["judge"],
+        "time": duration(scored["seconds"]),
+        "items": scored["items"],
+        "run": scored["run_id"],
+    }
+    show_facts({key: value for key, value in facts.items() if value})
+    if scored["by_category"]:
+        rows = [[name or "(none)", of(each), str(each["n"])] for name, each in scored["by_category"].items()]
+        show_rows(("category", "score", "items"), rows)

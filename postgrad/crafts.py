@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from postgrad import api
 from postgrad.decide import Decide
@@ -17,9 +17,10 @@ from shared_memory.settings import Settings, load_settings
 if TYPE_CHECKING:
     from agents.data_engineer.checks.stream import Progress
     from agents.data_engineer.contamination.benchmark_texts import BenchmarkText
+    from agents.evaluator.scoring.tally import Tally
+    from shared_memory.records import EvalResult
 
 Files = str | Path | Sequence[str | Path]
-Metric = Literal["auto", "choice", "exact", "loss", "preference"]
 
 
 def audit(
@@ -78,7 +79,7 @@ def audit(
 
 def _benchmark_texts(name: str) -> list[BenchmarkText]:
     """What the items of a benchmark say. Raises BadInput for one that cannot be read."""
-    from agents.evaluator.benchmarks import load_benchmark
+    from agents.evaluator.benchmarks.benchmark import load_benchmark
     from graph.clean_hands import texts_of
     from shared_memory.goal import BenchmarkGoal
 
@@ -91,28 +92,63 @@ def _names(data: Files) -> list[str]:
     return [str(Path(name).expanduser()) if str(name).startswith("~") else str(name) for name in names]
 
 
+class Evaluating(TypedDict, total=False):
+    """How a model is scored, under the names of the command line's flags; None takes what the benchmark says."""
+
+    path: str | Path | None
+    """Of a benchmark by name: a local copy of its data; with engine lighteval, the Python file of its tasks."""
+    metric: str | None
+    """See `BenchmarkGoal.metric`, like the others of the benchmark."""
+    max_tokens: int | None
+    epochs: int | None
+    limit: int | None
+    decoding: str | None
+    """auto | greedy | model"""
+    chat_template: str | Path | None
+    engine: str | None
+    """inspect | lighteval"""
+    judge: str | None
+    """A language model that grades what no rule can."""
+    judge_api_base: str | None
+    on: str | None
+    """local | hf | slurm | api"""
+    api_base: str | None
+    """Address of a server that has the model: then `on` is api."""
+    revision: str | None
+    flavor: str | None
+    sandbox: str | None
+    """auto | none"""
+    usd: float | None
+    hours: float | None
+    llm_tokens: int | None
+    approve: str | None
+    """ask | paid | auto"""
+    seed: int | None
+
+
 def evaluate(
     model: str | Path,
     benchmark: str | Path,
     *,
-    metric: Metric = "auto",
-    max_tokens: int = 256,
-    approve: Literal["ask", "paid", "auto"] = "ask",
-    seed: int = 0,
     decide: Decide | None = None,
     on_event: Callable[[Event], None] | None = None,
     settings: Settings | None = None,
+    **options: Unpack[Evaluating],
 ) -> dict[str, Any]:
     """Score a model on all items of a benchmark; the JSON of `postgrad eval --json`.
 
-    `{benchmark, model, score, stderr, n, unit, epochs, answered, truncated, settings_digest, items, seconds, run_id}`.
-    It is a run without experiments, so its job passes the gate like any other: give `decide`, or `approve="auto"`.
+    `model` is a folder, a Hub id, or with `on="api"` the LiteLLM name of a model that others serve. `benchmark` is a
+    name (`postgrad benchmarks` lists them), a file, or a data set on the Hub.
 
-    Raises BadInput for a model or benchmark that cannot be used, Conflict where the run waits for an answer, and
-    PostgradError where it ends without a score.
+    `{benchmark, model, score, stderr, n, unit, epochs, clusters, answered, truncated, unparsed, completed, by_part,
+    by_category, judge, settings_digest, items, seconds, run_id}`. It is a run without experiments, so its job passes
+    the gate like any other: give `decide`, or `approve="auto"`.
+
+    Raises BadInput for a model, benchmark or option that cannot be used, Conflict where the run waits for an answer,
+    and PostgradError where it ends without a score.
     """
     settings = settings or load_settings()
-    goal = evaluation_goal(model, benchmark, metric=metric, max_tokens=max_tokens, approve=approve, seed=seed)
+    goal = evaluation_goal(model, benchmark, **options)
     summary = api.run(goal, decide=decide, on_event=on_event, settings=settings)
     if summary["status"] == "waiting":
         raise Conflict(
@@ -122,19 +158,42 @@ def evaluate(
     return evaluation_of(settings, summary["run_id"])
 
 
-def evaluation_goal(
-    model: str | Path, benchmark: str | Path, *, metric: str, max_tokens: int, approve: str, seed: int = 0
-) -> Goal:
+_SECTIONS = {
+    "judge": {"judge": "model", "judge_api_base": "api_base"},
+    "limits": {"usd": "usd", "hours": "hours", "llm_tokens": "llm_tokens"},
+    "run": {key: key for key in ("on", "api_base", "flavor", "sandbox", "approve", "seed")},
+    "benchmark": {
+        key: key for key in ("path", "metric", "max_tokens", "epochs", "limit", "decoding", "chat_template", "engine")
+    },
+}
+"""Section of the goal file → option → key."""
+
+
+def evaluation_goal(model: str | Path, benchmark: str | Path, **options: Unpack[Evaluating]) -> Goal:
     """The goal of a run that scores a model and stops. Raises BadInput for values that a goal refuses."""
-    table = {**api.benchmark_table(benchmark), "metric": metric, "max_tokens": max_tokens}
-    goal = {
-        "text": f"Score {Path(model).name} on {Path(benchmark).stem}",
-        "base_model": str(model),
-        "benchmark": [table],
-        "limits": {"experiments": 0},
-        "run": {"approve": approve, "seed": seed},
+    given = {
+        key: str(value) if isinstance(value, Path) else value for key, value in options.items() if value is not None
     }
-    return api.as_goal(goal)
+    if given.get("api_base"):
+        given.setdefault("on", "api")
+    known = {"revision", *(key for keys in _SECTIONS.values() for key in keys)}
+    if unknown := sorted(given.keys() - known):
+        raise BadInput(f"`{unknown[0]}` is no option of an evaluation; known: {', '.join(sorted(known))}")
+    table = {
+        section: {key: given[option] for option, key in keys.items() if option in given}
+        for section, keys in _SECTIONS.items()
+    }
+    by_name = {"name": str(benchmark)} if given.get("engine") == "lighteval" else api.benchmark_table(benchmark)
+    return api.as_goal(
+        {
+            **table,
+            "text": f"Score {Path(model).name} on {Path(benchmark).stem}",
+            "base_model": str(model),
+            "revision": given.get("revision", ""),
+            "benchmark": [{**by_name, **table["benchmark"]}],
+            "limits": {**table["limits"], "experiments": 0},
+        }
+    )
 
 
 def evaluation_run(settings: Settings, run: str) -> str:
@@ -154,7 +213,7 @@ def evaluation_of(settings: Settings, run_id: str) -> dict[str, Any]:
     Raises PostgradError where it has no score.
     """
     from agents.evaluator.evaluation import read_items
-    from agents.evaluator.statistics import summarise
+    from agents.evaluator.scoring.tally import by_category, tally
     from postgrad.report.evidence import gather
     from shared_memory.database import Database
 
@@ -164,19 +223,22 @@ def evaluation_of(settings: Settings, run_id: str) -> dict[str, Any]:
         raise PostgradError(f"there is no score: {error}; `postgrad resume {run_id}` tries again")
     result = next(iter(evidence.results.values()))
     rows = read_items(Path(result.items))
-    score, stderr, n = summarise([float(row["score"]) for row in rows])
+    found, categories = tally(rows), by_category(rows)
     return {
         "benchmark": result.benchmark,
         "model": evidence.goal.base_model,
-        "score": score,
-        "stderr": stderr,
-        "n": n,
+        **found.plain(),
+        "score": max(0.0, found.score),
         "unit": result.unit,
-        "epochs": result.epochs,
-        "answered": sum(bool(row["answered"]) for row in rows) / n,
-        "truncated": sum(bool(row["truncated"]) for row in rows) / n,
+        "by_part": {each.part.value: _score(each) for each in evidence.results.values()},
+        "by_category": {name: _score(tally(group)) for name, group in categories.items() if len(categories) > 1},
+        "judge": result.judge,
         "settings_digest": result.settings_digest,
         "items": result.items,
         "seconds": result.seconds,
         "run_id": run_id,
     }
+
+
+def _score(of: EvalResult | Tally) -> dict[str, Any]:
+    return {"score": max(0.0, of.score), "stderr": of.stderr, "n": of.n}

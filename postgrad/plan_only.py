@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as Terminal
 from rich.table import Table
@@ -13,6 +14,9 @@ from postgrad.tables import PIPE_WIDTH
 from postgrad.units import dollars, duration, one_line
 from shared_memory.goal import Goal
 
+if TYPE_CHECKING:
+    from graph.forecast import Forecast
+
 
 def show_plan(goal: Goal, as_json: bool) -> None:
     """Print the plan on stdout, as a table or as one JSON document.
@@ -21,9 +25,13 @@ def show_plan(goal: Goal, as_json: bool) -> None:
     """
     from graph.forecast import forecast
 
-    plan = forecast(goal)
+    print_plan(forecast(goal), goal.run.approve, as_json)
+
+
+def print_plan(plan: Forecast, approve: str, as_json: bool, **facts: Any) -> None:
+    """The same of a plan that is made; `facts` go into the JSON beside it."""
     if as_json:
-        print(json.dumps(plan.plain(), ensure_ascii=False, indent=2))
+        print(json.dumps({**facts, **plan.plain()}, ensure_ascii=False, indent=2))
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
     for heading in ("move", "what", "jobs", "about", "at worst", "cost at worst"):
@@ -45,4 +53,4 @@ def show_plan(goal: Goal, as_json: bool) -> None:
     terminal.print(table)
     for note in plan.notes:
         terminal.print(f"· {note}", style="dim")
-    terminal.print(f"· nothing was started; approve = {goal.run.approve}", style="dim")
+    terminal.print(f"· nothing was started; approve = {approve}", style="dim")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from postgrad.answer import BASELINE
+from postgrad.report import ablations
 from postgrad.report.evidence import Evidence, gather
 from shared_memory.budget import Budget, Spend
 from shared_memory.database import Database
@@ -20,10 +21,11 @@ def summarise(settings: Settings, db: Database, run_id: str) -> dict[str, Any]:
     """One run as plain data, whatever it has got to so far:
 
     `{run_id, status, outcome, error, goal, baseline {benchmark: {score, stderr, n, part, unit, higher_is_better}},
-    champion {experiment, score {benchmark: …}, improvement {benchmark: {delta, ci_low, ci_high, p_value, n, unit,
-    higher_is_better, win}}, model} or {}, experiments [{id, branch, parent, change, recipe, status, verdict, error,
-    score}], spent {usd, llm_tokens, hours, jobs, by_role {role: usd}, roles {role: {usd, hours, jobs, llm_tokens}}},
-    integrity, report}`, and of a run that does another's champion again `reproduction {of, verdict, reason}`
+    champion {experiment, score {benchmark: …}, improvement {benchmark: {delta, ci_low, ci_high, p_value, test, mde,
+    discordant, n, unit, higher_is_better, win}}, model} or {}, experiments [{id, branch, parent, change, recipe,
+    status, verdict, error, score}], spent {usd, llm_tokens, hours, jobs, by_role {role: usd}, roles {role: {usd, hours,
+    jobs, llm_tokens}}}, integrity {verdict, reasons, champion, checks [{name, verdict, found, reasons}], lineage, …} or
+    {}, report}`, and of a run that does another's champion again `reproduction {of, verdict, reason}`
 
     `goal` is what the person wrote. Baseline and champion are scored on the same `part`: the report items where both
     were, else the selection items; the experiments on the primary benchmark's selection items (null without a score).
@@ -65,7 +67,9 @@ def summary_of(evidence: Evidence) -> dict[str, Any]:
         "spent": {**_spent(evidence.spend, row), "roles": _roles(evidence)},
         "integrity": evidence.integrity,
         "report": _report(evidence.paths),
+        "ablations": ablations.plain(evidence),
         **_reproduction(evidence),
+        **_ablation(evidence),
     }
     redacted: dict[str, Any] = redact_plain(summary)
     return redacted
@@ -104,6 +108,11 @@ def _spent(spend: Spend, row: RunRow) -> dict[str, Any]:
 def _reproduction(evidence: Evidence) -> dict[str, Any]:
     told = evidence.reproduction
     return {"reproduction": {key: told.get(key, "") for key in ("of", "verdict", "reason")}} if told else {}
+
+
+def _ablation(evidence: Evidence) -> dict[str, Any]:
+    told = evidence.ablation
+    return {"ablation": {key: told.get(key, "") for key in ("of", "champion", "reference")}} if told else {}
 
 
 def _roles(evidence: Evidence) -> dict[str, Any]:

@@ -33,6 +33,9 @@ def show_summary(summary: Mapping[str, Any], terminal: Terminal | None = None) -
     if summary["experiments"]:
         terminal.print()
         terminal.print(_experiment_table(summary["experiments"]))
+    if summary["ablations"]:
+        terminal.print()
+        terminal.print(_effect_table(summary["ablations"]))
     terminal.print()
     spent = summary["spent"]
     facts = [("run", f"{summary['run_id']} · {summary['status'].replace('_', ' ')}")]
@@ -48,6 +51,8 @@ def show_summary(summary: Mapping[str, Any], terminal: Terminal | None = None) -
     cost, time_taken = dollars(spent["usd"]), duration(3600 * spent["hours"])
     facts.append(("spent", f"{cost} · {time_taken} · {spent['llm_tokens']:,} LLM tokens"))
     facts += [("", _role_words(role, share)) for role, share in spent["roles"].items()]
+    if verdict := summary["integrity"].get("verdict"):
+        facts.append(("certificate", "; ".join([verdict, *summary["integrity"]["reasons"]])))
     if summary["champion"].get("model"):
         facts.append(("model", summary["champion"]["model"]))
     if summary["report"]:
@@ -96,6 +101,19 @@ def _experiment_table(experiments: Sequence[Mapping[str, Any]]) -> Table:
             entry["verdict"] or entry["status"],
             _score_cell(entry["score"]),
         )
+    return table
+
+
+def _effect_table(effects: Sequence[Mapping[str, Any]]) -> Table:
+    """What parts of the champion are worth, the largest effect first."""
+    from postgrad.report.ablations import HEAD, rows_of
+    from shared_memory.ablations import EffectTable
+
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for heading in HEAD:
+        table.add_column(heading)
+    for row in rows_of(EffectTable.model_validate({"champion": "", "effects": effects})):
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 

@@ -194,11 +194,11 @@ class Goal(Record):
     brain: dict[str, str] = Field(default_factory=dict)
     """Role (or `default`) → `playbook` or a LiteLLM model; `api_base` → address of the server that has the models."""
 
-    @field_validator("judge")
+    @field_validator("judge", "run")
     @classmethod
-    def _judge_has_an_address(cls, judge: JudgeGoal) -> JudgeGoal:
-        _require_an_address(judge.api_base)
-        return judge
+    def _servers_have_an_address(cls, section: JudgeGoal | RunOptions) -> JudgeGoal | RunOptions:
+        _require_an_address(section.api_base)
+        return section
 
     @field_validator("brain")
     @classmethod

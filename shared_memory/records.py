@@ -143,6 +143,10 @@ class DatasetRecord(Record):
     """What was searched for benchmark items, how, and what was found; None in records older than this."""
     findings: tuple[str, ...] = ()
     """What the audit had to say, one line each."""
+    making: dict[str, Any] = Field(default_factory=dict)
+    """What it can be made again by: `proposal`, `weights`, and the sha256 of every file; empty in older records."""
+    without: tuple[str, ...] = ()
+    """Steps, or sources, that were left out to learn what they are worth."""
 
 
 class Part(StrEnum):
@@ -275,6 +279,8 @@ class Experiment(Record):
     recipe: Recipe
     dataset: str
     """Id of the DatasetRecord."""
+    seed: int | None = None
+    """Of its training, where that is not the goal's."""
     continues: bool = False
     """Whether training went on from the parent's checkpoint instead of the base model."""
     status: Literal["planned", "trained", "evaluated", "crashed"] = "planned"

@@ -47,9 +47,10 @@ class Decision(Record):
 
 
 def publish(brief: Brief) -> PublishProposal:
-    """The last data set, to where the goal says."""
-    output = brief.goal.output
-    return PublishProposal(dataset=list(brief.datasets)[-1], to=output.data_to, private=output.private)
+    """The champion's data set, or else the first, to where the goal says; others are ablations."""
+    output, champion = brief.goal.output, brief.experiments.get(brief.incumbent)
+    dataset = champion.dataset if champion else next(iter(brief.datasets))
+    return PublishProposal(dataset=dataset, to=output.data_to, private=output.private)
 
 
 def decide(brief: Brief) -> Decision:

@@ -25,6 +25,7 @@ from agents.data_engineer.formats.methods import Method, Trainable, answers_of
 from agents.data_engineer.formats.rendering import render as render
 from agents.data_engineer.formats.tables import TOLERATED, Row, Table, read_rows, read_tables
 from agents.data_engineer.held_out import HeldOut, drop_held_out, require_unchanged
+from agents.data_engineer.leaving_out import HALF, PLACE, source_of, without_source
 from agents.data_engineer.mixture import mix
 from agents.data_engineer.proposal import DataProposal, Generate
 from agents.reading.files import digest_of
@@ -114,13 +115,15 @@ def prepare(
     on_contamination: Literal["drop", "stop"] = "drop",
     unwanted: Collection[Unwanted] = ALWAYS_UNWANTED,
     weights: Mapping[str, float] | None = None,
+    without: Collection[str] = (),
 ) -> DatasetRecord:
     """Make the data set that the proposal asks for, as a file in `folder` that is named by its content.
 
     The rows that are held out, and all that resemble them, go before anything else is looked at. Rows that contain an
     item of a benchmark are left out, or stop the making; rows that hold something `unwanted` are left out. `weights`,
-    one for each of the proposal's sources, mix them in that proportion (see `mixture.mix`). The same files, benchmarks
-    and seed give the same bytes.
+    one for each of the proposal's sources, mix them in that proportion (see `mixture.mix`). `without` names sources, or
+    entries of `leaving_out.STEPS`, that are left out with all else as it is. The same files, benchmarks and seed give
+    the same bytes.
 
     Raises BadInput where a source cannot be used, more than TOLERATED of a file's rows cannot be, the rows cannot train
     the proposal's method, a file that rows were held out of has changed, contamination is to stop the making, or fewer
@@ -132,14 +135,18 @@ def prepare(
         raise BadInput("there are no rows to prepare yet; run the generator first")
     tables = read_tables(proposal.sources, tolerated=TOLERATED)
     rows, steps, found_again = _rows_to_train_on(tables, proposal.method, held_out)
+    for source in (source for source in proposal.sources if source in without):
+        rows, step = without_source(rows, tables, source)
+        steps.append(step)
     report = audit(rows)
-    kept, cleaning, evidence = _clean(rows, proposal, benchmarks, unwanted, on_contamination)
-    kept, sampling = _sampled(kept, proposal, tables, weights, seed)
+    kept, cleaning, evidence = _clean(rows, proposal, benchmarks, unwanted, on_contamination, without)
+    kept, sampling = _sampled(kept, proposal, tables, weights, seed, without)
     steps += [*cleaning, *sampling]
     different = len({row.id for row in kept})  # a mixture repeats rows
     if different < MINIMUM_ROWS:
         raise BadInput(_too_few(different, steps))
-    content = b"".join(line(render(row, place=proposal.place_choice), proposal.method) for row in kept)
+    place = proposal.place_choice and PLACE not in without
+    content = b"".join(line(render(row, place=place), proposal.method) for row in kept)
     path, digest = _written(content, folder)
     return DatasetRecord(
         id=dataset_id,
@@ -155,6 +162,12 @@ def prepare(
         contamination=found_again | evidence.shares,
         evidence=evidence,
         findings=tuple(finding.line for finding in (*report.findings, *audit_letters(kept))),
+        making={
+            "proposal": proposal.plain(),
+            "weights": dict(weights) if weights is not None else None,
+            "files": {str(table.path): digest_of(table.path) for table in tables},
+        },
+        without=tuple(without),
     )
 
 
@@ -235,6 +248,7 @@ def _clean(
     benchmarks: Sequence[BenchmarkText],
     unwanted: Collection[Unwanted],
     on_contamination: Literal["drop", "stop"],
+    without: Collection[str],
 ) -> tuple[list[Row], list[Step], ContaminationEvidence]:
     """The rows that may be trained on."""
     steps: list[Step] = []
@@ -242,10 +256,12 @@ def _clean(
     pairs = (drop_identical_pairs,) if any(row.rejected for row in rows) else ()
     left_out = [UNWANTED[name] for name in UNWANTED if name in unwanted]
     for filtered in (repair_text, drop_empty, drop_ambiguous, *pairs, *left_out, drop_exact_duplicates):
-        kept, step = filtered(kept)
+        if filtered.__name__ not in without:
+            kept, step = filtered(kept)
+            steps.append(step)
+    if drop_near_duplicates.__name__ not in without:
+        kept, step = drop_near_duplicates(kept, proposal.near_duplicate_threshold)
         steps.append(step)
-    kept, step = drop_near_duplicates(kept, proposal.near_duplicate_threshold)
-    steps.append(step)
     kept, evidence = screen(kept, benchmarks)
     if on_contamination == "stop" and evidence.rows_flagged:
         raise BadInput(_contaminated(evidence))
@@ -267,21 +283,26 @@ def _sampled(
     tables: Sequence[Table],
     weights: Mapping[str, float] | None,
     seed: int,
+    without: Collection[str],
 ) -> tuple[list[Row], list[Step]]:
     """As many rows as are wanted, in the wanted proportion; letters are balanced last, so that no step undoes it."""
     steps: list[Step] = []
     kept = list(rows)
-    if weights is not None:
-        given = {str(number): table.source.given for number, table in enumerate(tables, start=1)}
-        parts: dict[str, list[Row]] = {name: [] for name in given.values()}
+    if weights is not None and "mix" not in without:
+        left = {name: weight for name, weight in weights.items() if name not in without}
+        given = (table.source.given for table in tables)
+        parts: dict[str, list[Row]] = {name: [] for name in given if name not in without}
         for row in kept:
-            parts[given[row.id.partition(":")[0]]].append(row)
-        kept, step = mix(parts, weights, seed=seed, rows=proposal.rows)
+            parts[source_of(row, tables)].append(row)
+        kept, step = mix(parts, left, seed=seed, rows=proposal.rows)
         steps.append(step)
     elif proposal.rows is not None:
         kept, step = keep_at_most(kept, proposal.rows, seed)
         steps.append(step)
-    if proposal.balance_letters:
+    if HALF in without:
+        kept, step = keep_at_most(kept, len(kept) // 2, seed)
+        steps.append(step)
+    if proposal.balance_letters and balance_letters.__name__ not in without:
         kept, step = balance_letters(kept, seed)
         steps.append(step)
     if proposal.method == "kto" and (singles := as_trained(kept, "kto")) != kept:

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from agents.base_model import BaseModel
-from agents.evaluator.benchmarks import Benchmark
-from agents.evaluator.marking import Answer, mark, prompts_of, scoring_digest, versions
-from agents.evaluator.statistics import paired_comparison, summarise
-from agents.evaluator.tasks import Judge
+from agents.evaluator import lighteval
+from agents.evaluator.benchmarks.benchmark import Benchmark
+from agents.evaluator.scoring import judge as grading
+from agents.evaluator.scoring.marking import Answer, mark, prompts_of, scoring_digest, versions
+from agents.evaluator.scoring.tally import Row, by_category, item_means, tally
+from agents.evaluator.scoring.tasks import Judge
+from agents.evaluator.statistics import paired_comparison
 from agents.jobs.hardware import local_hardware
 from shared_memory.errors import PostgradError
 from shared_memory.goal import Goal
@@ -35,12 +38,17 @@ from shared_memory.run_paths import RunPaths, write_atomically
 _FOLDER = Path(__file__).parent / "scripts"
 SCRIPTS = {"written": _FOLDER / "generate.py", "read": _FOLDER / "likelihood.py"}
 """What has the model write answers, which are scored here; and what measures how it reads."""
+BESIDE = (
+    "answers.py", "by_vllm.py", "decoding.py", "job_config.py", "prompts.py", "sampling.py", "slots.py", "texts.py",
+)  # fmt: skip
+"""What generate.py imports from beside it."""
 PROMPTS, ITEMS = "prompts.jsonl", "items.jsonl"
 """What a job is given: prompts without a right answer in them, or the texts whose likelihood it measures."""
 CHAT_TEMPLATE = "chat_template.jinja"
 ANSWERS = "answers.jsonl"
 """In the `out` of the job that writes them; its folder then gets their item records, as ITEMS."""
-BATCH_SIZE = 64
+MICRO_BATCH = 64
+"""Prompts that are answered side by side. The job takes fewer where they do not fit."""
 BATCH_TOKENS = 2048
 UNCALIBRATED_SECONDS_AN_ANSWER = 1.0
 UNCALIBRATED_SECONDS_A_BYTE = 0.0006
@@ -65,19 +73,33 @@ def evaluation_job(
     `name` is the experiment it is filed under (`baseline` where `experiment` is None); `delivered`, if given, is the
     folder of the handed-over model, which is then what gets measured.
     """
+    if benchmark.engine == "lighteval":
+        return lighteval.lighteval_job(benchmark, name=name, model=model, paths=paths)
     items = sum(item.part in parts for item in benchmark.items)
     asked, rows = (PROMPTS, prompt_rows(benchmark, parts)) if benchmark.is_written else (ITEMS, _rows(benchmark, parts))
     weights, adapter = _what_to_load(experiment, delivered, model)
     script = SCRIPTS["written" if benchmark.is_written else "read"]
     templates = {CHAT_TEMPLATE: paths.store(benchmark.chat_template.encode())} if benchmark.chat_template else {}
     estimate = evaluation_estimate(benchmark, parts, model, seconds_an_item)
+    timeout = timeout_seconds(estimate)
+    title = f"score {name} on {items} items of {benchmark.name} ({' + '.join(parts)})"
+    judged = {}
+    if benchmark.is_judged:
+        terms = grading.terms(benchmark, parts, goal)
+        judged = {grading.TERMS: paths.store(terms.model_dump_json().encode())}
+        title, estimate = title + terms.told, terms.added_to(estimate)
     return JobSpec(
         purpose=Purpose.EVALUATION,
         experiment=name,
-        title=f"score {name} on {items} items of {benchmark.name} ({' + '.join(parts)})",
+        title=title,
         benchmark=benchmark.name,
         script=script.name,
-        files={script.name: paths.store(script), asked: paths.store(b"".join(rows)), **templates},
+        files={
+            **{file.name: paths.store(file) for file in _with_what_it_imports(script)},
+            asked: paths.store(b"".join(rows)),
+            **templates,
+            **judged,
+        },
         config={
             "model": weights,
             # What is handed over always lies in the same folder: the job that trained it tells two such models apart.
@@ -87,15 +109,22 @@ def evaluation_job(
             **_settings(benchmark, goal),
         },
         flavor=local_hardware().flavor,
-        timeout_seconds=timeout_seconds(estimate),
+        timeout_seconds=timeout,
         estimate=estimate,
     )
+
+
+def _with_what_it_imports(script: Path) -> list[Path]:
+    beside = (script.with_name(name) for name in BESIDE) if script.name == "generate.py" else ()
+    return [script, *(file for file in beside if file.exists())]
 
 
 def evaluation_estimate(
     benchmark: Benchmark, parts: Sequence[Part], model: BaseModel, seconds_an_item: float | None
 ) -> Estimate:
     """What scoring a model of this size takes; `seconds_an_item` as this run has measured it, None before that."""
+    if benchmark.engine == "lighteval":
+        return lighteval.estimate(model)
     rows = _rows(benchmark, parts)
     written = UNCALIBRATED_SECONDS_AN_ANSWER if benchmark.is_written else 0.0
     read = UNCALIBRATED_SECONDS_A_BYTE * sum(map(len, rows)) / len(rows)
@@ -150,7 +179,7 @@ def _settings(benchmark: Benchmark, goal: Goal) -> dict[str, Any]:
         "chat_template": CHAT_TEMPLATE if benchmark.chat_template else None,
         "decoding": benchmark.decoding,
         "max_tokens": benchmark.max_tokens,
-        "batch_size": BATCH_SIZE,
+        "micro_batch": MICRO_BATCH,
         "seed": goal.run.seed,
         "dtype": "auto",
         "engine": "auto",
@@ -158,15 +187,17 @@ def _settings(benchmark: Benchmark, goal: Goal) -> dict[str, Any]:
     }
 
 
-NOT_SETTINGS = ("model", "revision", "adapter", "items", "prompts", "resume_from")
-"""Keys of an evaluation's config that say what is scored, not how."""
+NOT_SETTINGS = ("model", "revision", "adapter", "api_base", "items", "prompts", "micro_batch", "resume_from")
+"""Keys of an evaluation's config that say what is scored, not how; `micro_batch` is halved by the job itself where
+memory runs out, and changes no more than the rounding of a float."""
 
 
 def settings_digest(benchmark: Benchmark, spec: JobSpec, judge: str = "") -> str:
     """sha256 of everything that must be equal for two scores to be compared, as the job was really given it."""
     settings = {key: value for key, value in spec.config.items() if key not in NOT_SETTINGS}
     scoring = {"scoring": scoring_digest(), "judge": judge} if benchmark.is_written else {}
-    return canonical_digest({"benchmark": benchmark.digest, "script": spec.files[spec.script], **settings, **scoring})
+    programs = {name: file for name, file in spec.files.items() if name == spec.script or name.endswith(".py")}
+    return canonical_digest({"benchmark": benchmark.digest, "programs": programs, **settings, **scoring})
 
 
 def fault_of_output(job: Job, spec: JobSpec, paths: RunPaths) -> str:
@@ -176,7 +207,7 @@ def fault_of_output(job: Job, spec: JobSpec, paths: RunPaths) -> str:
     """
     if PROMPTS in spec.files:
         return _fault_of_answers(job, read_items(paths.stored(spec.files[PROMPTS])))
-    asked = [row["id"] for row in read_items(paths.stored(spec.files[ITEMS]))]
+    asked = [row["id"] for row in read_items(paths.stored(spec.files[ITEMS]))] if ITEMS in spec.files else None
     try:
         records = read_items(Path(job.folder) / "out" / ITEMS)
         scored = [
@@ -187,6 +218,8 @@ def fault_of_output(job: Job, spec: JobSpec, paths: RunPaths) -> str:
     highest = math.inf if spec.config.get("metric") == "loss" else 1
     if any(not (math.isfinite(score) and 0 <= score <= highest) for _, score, _, _ in scored):
         return f"its out/{ITEMS} has a score that is no finite number from 0 to {highest}"
+    if asked is None:
+        return lighteval.fault_of_records(records)
     if sorted(row[0] for row in scored) != sorted(asked):
         return f"it scored {len({row[0] for row in scored})} of {len(asked)} items, or some of them twice"
     return ""
@@ -203,6 +236,12 @@ def _fault_of_answers(job: Job, prompts: Sequence[dict[str, Any]]) -> str:
     return ""
 
 
+def answers_left(job: Job) -> int:
+    """How many answers a job that may have been killed has written down: whole lines."""
+    path = Path(job.folder) / "out" / ANSWERS
+    return path.read_bytes().count(b"\n") if job.folder and path.is_file() else 0
+
+
 def read_answers(job: Job) -> list[Answer]:
     """What the model of a finished job said. Raises OSError and ValueError for what is no such file."""
     return [Answer.model_validate(row) for row in read_items(Path(job.folder) / "out" / ANSWERS)]
@@ -217,68 +256,77 @@ def collect(job: Job, spec: JobSpec, benchmark: Benchmark, goal: Goal, judge: Ju
         path = Path(job.folder) / ITEMS
         rows = mark(benchmark, read_answers(job), judge)
         write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    elif benchmark.engine == "lighteval":
+        path = Path(job.folder) / ITEMS
+        rows = lighteval.with_parts(read_items(Path(job.folder) / "out" / ITEMS))
+        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     else:
         path = Path(job.folder) / "out" / ITEMS
         items = {item.id: item for item in benchmark.items}
         rows = read_items(path)
         if any(row["id"] not in items for row in rows):
             raise PostgradError(f"{benchmark.name} was changed while it was measured; start a new run")
-        rows = [{**row, "part": items[row["id"]].part, "category": items[row["id"]].category} for row in rows]
+        known = ("part", "category", "cluster")
+        rows = [{**row, **{key: getattr(items[row["id"]], key) for key in known}} for row in rows]
     by_part: dict[Part, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_part[Part(row["part"])].append(row)
     digest = settings_digest(benchmark, spec, judge.name if judge else "")
-    return [_result(rows, part, job, benchmark, digest, goal.run.seed, path) for part, rows in by_part.items()]
+    return [_result(rows, part, job, benchmark, digest, goal.run.seed, path, judge) for part, rows in by_part.items()]
 
 
 def _result(
-    rows: list[dict[str, Any]], part: Part, job: Job, benchmark: Benchmark, digest: str, seed: int, path: Path
+    rows: list[dict[str, Any]],
+    part: Part,
+    job: Job,
+    benchmark: Benchmark,
+    digest: str,
+    seed: int,
+    path: Path,
+    judge: Judge | None,
 ) -> EvalResult:
-    """A part's score over its items; of an item that was asked several times, the mean counts once."""
-    score, stderr, n = summarise(list(_means(rows).values()))
-    asked = len(rows)
-    answered = [float(row["score"]) for row in rows if row["answered"]]
-    ended = [float(row["score"]) for row in rows if not row["truncated"]]
-    categories: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        categories[row["category"]].append(row)
+    """A part's score over its items; of an item that was asked several times, the mean counts once.
+
+    Rubrics take points off: an item may score below 0, a mean may not (see `rubrics.earned_points`).
+    """
+    found = tally(rows)
     return EvalResult(
         experiment=job.experiment,
         benchmark=benchmark.name,
         part=part,
-        score=score,
-        stderr=stderr,
-        n=n,
+        score=max(0.0, found.score),
+        stderr=found.stderr,
+        n=found.n,
         unit="nats" if benchmark.metric == "loss" else "fraction",
         higher_is_better=benchmark.metric != "loss",
         epochs=benchmark.epochs,
-        answered=len(answered) / asked,
-        accuracy_given_answered=sum(answered) / len(answered) if answered else 0.0,
-        truncated=sum(bool(row["truncated"]) for row in rows) / asked,
-        completed=sum(ended) / len(ended) if ended else None,
-        unparsed=sum(not (row["answered"] or row["truncated"]) for row in rows) / asked,
-        categories={name: _category_score(group) for name, group in sorted(categories.items())},
+        answered=found.answered,
+        accuracy_given_answered=found.accuracy_given_answered,
+        truncated=found.truncated,
+        completed=found.completed,
+        unparsed=found.unparsed,
+        clusters=found.clusters,
+        judge=judge.name if judge else "",
+        categories={name: _category_score(group) for name, group in by_category(rows).items()},
         settings_digest=digest,
-        versions=versions() if benchmark.is_written else {},
+        versions=versions(benchmark) if benchmark.is_written else _of_lighteval(job),
         seed=seed,
         items=str(path),
         items_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         job=job.key,
-        seconds=job.seconds,
+        seconds=job.seconds + (judge.seconds if judge else 0.0),
     )
 
 
-def _category_score(rows: list[dict[str, Any]]) -> CategoryScore:
-    score, stderr, n = summarise(list(_means(rows).values()))
-    return CategoryScore(score=score, stderr=stderr, n=n)
+def _of_lighteval(job: Job) -> dict[str, str]:
+    """LightEval's version, where it has scored the answers in its job."""
+    found = job.result.get("lighteval")
+    return {"lighteval": str(found)} if found else {}
 
 
-def _means(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Item → score, the mean where it was asked several times."""
-    scores: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        scores[row["id"]].append(float(row["score"]))
-    return {item: sum(values) / len(values) for item, values in scores.items()}
+def _category_score(rows: Sequence[Row]) -> CategoryScore:
+    found = tally(rows)
+    return CategoryScore(score=max(0.0, found.score), stderr=found.stderr, n=found.n)
 
 
 def claim(baseline: EvalResult, champion: EvalResult, benchmark: Benchmark) -> ComparisonResult:
@@ -290,15 +338,12 @@ def claim(baseline: EvalResult, champion: EvalResult, benchmark: Benchmark) -> C
         raise PostgradError(
             f"{baseline.id} and {champion.id} were measured with different settings; run the goal again to compare them"
         )
-    paired = paired_comparison(item_scores(baseline, benchmark), item_scores(champion, benchmark))
+    clusters = {item.id: item.cluster for item in benchmark.items}
+    paired = paired_comparison(item_scores(baseline, benchmark), item_scores(champion, benchmark), clusters)
     return ComparisonResult(
         benchmark=champion.benchmark,
         experiment=champion.experiment,
-        delta=paired.delta,
-        ci_low=paired.ci_low,
-        ci_high=paired.ci_high,
-        p_value=paired.p_value,
-        n=paired.n,
+        **paired.model_dump(exclude={"clusters"}),
         unit=champion.unit,
         higher_is_better=champion.higher_is_better,
     )
@@ -307,7 +352,7 @@ def claim(baseline: EvalResult, champion: EvalResult, benchmark: Benchmark) -> C
 def item_scores(result: EvalResult, benchmark: Benchmark) -> dict[str, float]:
     """Item → score on the result's part, the mean where an item was asked several times."""
     wanted = {item.id for item in benchmark.items if item.part == result.part}
-    return _means(row for row in read_items(Path(result.items)) if row["id"] in wanted)
+    return item_means(row for row in read_items(Path(result.items)) if row["id"] in wanted)
 
 
 def seconds_an_item(results: Iterable[EvalResult], benchmark: str = "") -> float | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from agents.evaluator.benchmarks import SMALLEST_PART
-from agents.evaluator.items import Message, TextItem
+from agents.evaluator.benchmarks.benchmark import SMALLEST_PART
+from agents.evaluator.benchmarks.items import Message, TextItem
 from agents.evaluator.proposal import HoldOutProposal
 from shared_memory.errors import BadInput, Unavailable
 from shared_memory.goal import BenchmarkGoal

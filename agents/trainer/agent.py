@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from agents import prompting
 from agents.brain import Brief, Move, Proposal
@@ -10,6 +11,8 @@ from agents.llm import LanguageModel
 from agents.trainer import playbook
 from agents.trainer.playbook import NOT_MATHEMATICS, mathematics
 from agents.trainer.proposal import (
+    AblationChoice,
+    AblationProposal,
     DebugProposal,
     DeliveryProposal,
     Plan,
@@ -17,7 +20,7 @@ from agents.trainer.proposal import (
     TrainingProposal,
     with_recipes_of,
 )
-from shared_memory.records import Experiment, Lora, Recipe
+from shared_memory.records import Lora, Recipe
 
 PROMPTS = Path(__file__).parent / "prompts"
 PROPOSALS: dict[Move, type[Proposal]] = {
@@ -25,24 +28,37 @@ PROPOSALS: dict[Move, type[Proposal]] = {
     Move.RETRY: RetryProposal,
     Move.DEBUG: DebugProposal,
     Move.IMPROVE: TrainingProposal,
-    Move.ABLATE: TrainingProposal,
+    Move.ABLATE: AblationChoice,
     Move.DELIVER: DeliveryProposal,
 }
 
 
 def propose(brief: Brief, model: LanguageModel) -> Proposal:
     """The model's proposal, each plan told as what it really changes: its title is what a person approves by."""
-    if brief.move is Move.PUSH:  # the goal says all there is to say
+    if brief.move is Move.PUSH or (brief.move is Move.ABLATE and not brief.variants):  # there is nothing to choose
         return playbook.propose(brief)
     kind = PROPOSALS[brief.move]
     brief = playbook.fitted(brief) if brief.move is Move.DRAFT else brief
-    said = prompting.propose(brief, model, with_recipes_of(_method_of(brief), kind), PROMPTS, fault)
+    said = prompting.propose(brief, model, with_recipes_of(_method_of(brief), kind), PROMPTS, fault, **_measured(brief))
     proposal = kind.model_validate(said.plain())
+    if isinstance(proposal, AblationChoice):
+        chosen = tuple(variant for variant in brief.variants if variant.part in proposal.parts)
+        return AblationProposal(reference=brief.reference, variants=chosen, why=proposal.why)
     if isinstance(proposal, TrainingProposal):
         return proposal.model_copy(update={"plans": tuple(_told(plan, brief) for plan in proposal.plans)})
     if isinstance(proposal, DebugProposal) and proposal.plan is not None:
         return proposal.model_copy(update={"plan": _told(proposal.plan, brief)})
     return proposal
+
+
+def _measured(brief: Brief) -> dict[str, Any]:
+    """What is known of the worth of the incumbent's parts, and what else could be found out."""
+    shown = {"part", "change", "given", "other", "delta", "stderr", "p_holm", "shrunken"}
+    effects = brief.effects.effects if brief.effects else ()
+    return {
+        "variants": {variant.part: variant.change for variant in brief.variants},
+        "effects": [{**effect.model_dump(include=shown), "matters": effect.matters} for effect in effects],
+    }
 
 
 def _method_of(brief: Brief) -> str:
@@ -57,9 +73,20 @@ def fault(proposal: Proposal, brief: Brief) -> str:
         return _fault_of_plans(proposal.plans, brief)
     if isinstance(proposal, DebugProposal):
         return _fault_of_mending(proposal, brief)
+    if isinstance(proposal, AblationChoice):
+        return _fault_of_choice(proposal.parts, brief)
     rules = playbook.propose(brief).plain()
     other = [key for key, value in proposal.plain().items() if key != "why" and value != rules[key]]
     return "; ".join(f"`{key}` must be {rules[key]!r}" for key in other)
+
+
+def _fault_of_choice(parts: tuple[str, ...], brief: Brief) -> str:
+    foreign = [part for part in parts if part not in {variant.part for variant in brief.variants}]
+    if foreign:
+        return f"{foreign[0]!r} is not among the parts that can be varied: {[each.part for each in brief.variants]}"
+    if len(set(parts)) > brief.room:
+        return f"there is room for {brief.room} parts, and these are {len(set(parts))}"
+    return ""
 
 
 def _fault_of_mending(proposal: DebugProposal, brief: Brief) -> str:
@@ -71,15 +98,16 @@ def _fault_of_mending(proposal: DebugProposal, brief: Brief) -> str:
 def _fault_of_plans(plans: tuple[Plan, ...], brief: Brief) -> str:
     if len(plans) > brief.room:
         return f"there is room for {brief.room} plans, and these are {len(plans)}"
-    tried = {name: mathematics(each.recipe) for name, each in brief.experiments.items()}
+    tried = {name: (mathematics(each.recipe), each.dataset) for name, each in brief.experiments.items()}
     for number, plan in enumerate(plans):
         reason = _fault_of_draft(plan, brief) if brief.move is Move.DRAFT else _fault_of_child(plan, brief)
-        again = [name for name, recipe in tried.items() if recipe == mathematics(plan.recipe)]
+        attempt = (mathematics(plan.recipe), brief.data_for(plan.parent))
+        again = [name for name, other in tried.items() if other == attempt]
         if not reason and again:
             reason = f"{again[0]} has trained that already"
         if reason:
             return f"plan {number + 1}: {reason}"
-        tried[f"plan {number + 1}"] = mathematics(plan.recipe)
+        tried[f"plan {number + 1}"] = attempt
     return ""
 
 
@@ -107,8 +135,6 @@ def _fault_of_child(plan: Plan, brief: Brief) -> str:
         return "`continues` goes with more epochs of a trained parent, and with nothing else"
     if plan.continues and not parent.adapter:
         return "`continues` goes on from an adapter, and all weights of the parent were trained"
-    if brief.move is Move.ABLATE and getattr(recipe, changed[0]) != getattr(_origin(parent, brief), changed[0]):
-        return f"an ablation takes a change back: `{changed[0]}` must be what the first experiment of its line had"
     return ""
 
 
@@ -132,13 +158,6 @@ def _changed(old: Recipe, new: Recipe) -> list[str]:
         return ["method"]
     fields = (field for field in type(old).model_fields if field not in NOT_MATHEMATICS)
     return [field for field in fields if getattr(old, field) != getattr(new, field)]
-
-
-def _origin(experiment: Experiment, brief: Brief) -> Recipe:
-    """The recipe that an experiment's line began with."""
-    while experiment.parent in brief.experiments:
-        experiment = brief.experiments[experiment.parent]
-    return experiment.recipe
 
 
 def _shown(value: object) -> str:

@@ -9,7 +9,15 @@ from pathlib import PurePath
 
 from agents.brain import Brief, Move, Proposal
 from agents.trainer.methods import smallest_batch
-from agents.trainer.proposal import DebugProposal, DeliveryProposal, Plan, PushProposal, RetryProposal, TrainingProposal
+from agents.trainer.proposal import (
+    AblationProposal,
+    DebugProposal,
+    DeliveryProposal,
+    Plan,
+    PushProposal,
+    RetryProposal,
+    TrainingProposal,
+)
 from shared_memory.recipes import WORDS, DistillRecipe, GrpoRecipe, Lora, Recipe, RlooRecipe, layout_of, title_of
 from shared_memory.records import Experiment
 
@@ -31,14 +39,15 @@ def propose(brief: Brief) -> Proposal:
         case Move.DEBUG:
             return _debug(brief.experiments[brief.experiment], brief)
         case Move.ABLATE:
-            return _chosen(_ablations(brief), brief, "no change of the incumbent is left to take back")
+            why = "" if brief.variants else f"no part of {brief.experiment} is left to leave out"
+            return AblationProposal(reference=brief.reference, variants=brief.variants[: brief.room], why=why)
         case Move.DELIVER:
             adapter = brief.experiments[brief.experiment].adapter
             return DeliveryProposal(experiment=brief.experiment, merge=adapter and "merged" in brief.goal.output.save)
         case Move.PUSH:
             return PushProposal(to=brief.goal.output.push_to, private=brief.goal.output.private)
         case _:
-            return _chosen(_improvements(brief), brief, "no single change is left to try")
+            return _chosen(_along_the_effects(_improvements(brief), brief), brief, "no single change is left to try")
 
 
 def _chosen(plans: Iterable[Plan], brief: Brief, otherwise: str) -> TrainingProposal:
@@ -48,11 +57,12 @@ def _chosen(plans: Iterable[Plan], brief: Brief, otherwise: str) -> TrainingProp
 
 def _untried(plans: Iterable[Plan], brief: Brief) -> tuple[Plan, ...]:
     """The first plans that there is room for and that nobody has tried."""
-    tried = {mathematics(experiment.recipe) for experiment in brief.experiments.values()}
-    new: dict[str, Plan] = {}
+    tried = {(mathematics(experiment.recipe), experiment.dataset) for experiment in brief.experiments.values()}
+    new: dict[tuple[str, str], Plan] = {}
     for plan in plans:
-        if len(new) < brief.room and mathematics(plan.recipe) not in tried:
-            new.setdefault(mathematics(plan.recipe), plan)
+        attempt = (mathematics(plan.recipe), brief.data_for(plan.parent))
+        if len(new) < brief.room and attempt not in tried:
+            new.setdefault(attempt, plan)
     return tuple(new.values())
 
 
@@ -139,22 +149,39 @@ def _with(parent: Experiment, why: str, **change: object) -> Plan:
     )
 
 
-def _ablations(brief: Brief) -> Iterator[Plan]:
-    """The incumbent with one of its changes taken back; only where it stands on two or more."""
-    best = brief.experiments[brief.experiment]
-    first = best
-    while first.parent in brief.experiments:
-        first = brief.experiments[first.parent]
-    changed = [
-        field
-        for field in type(best.recipe).model_fields
-        if field not in NOT_MATHEMATICS and getattr(first.recipe, field) != getattr(best.recipe, field)
+def _along_the_effects(plans: Iterable[Plan], brief: Brief) -> list[Plan]:
+    """The plans with the most promising first, as far as measured effects tell; otherwise in the order given.
+
+    First what goes on in a direction that was worth something, the largest (shrunken) effect first; then what nobody
+    has measured; then parts that turned out to be worth nothing; last the direction that did harm.
+    """
+    parent = brief.experiments[brief.experiment].recipe
+    return sorted(plans, key=lambda plan: _promise(parent, plan.recipe, brief))
+
+
+def _promise(parent: Recipe, recipe: Recipe, brief: Brief) -> tuple[int, float]:
+    """Where a change stands among others; smaller comes first."""
+    known = [
+        (effect, effect.shrunken if effect.raised == raised else -effect.shrunken)
+        for effect in (brief.effects.effects if brief.effects else ())
+        if effect.raised is not None and (raised := _raises(effect.part, parent, recipe)) is not None
     ]
-    for field in changed if len(changed) >= 2 else ():
-        why = f"how much of the gain is owed to the {field.replace('_', ' ')}?"
-        plan = _with(best, why, **{field: getattr(first.recipe, field)})
-        if plan.recipe.batch % plan.recipe.micro_batch == 0:
-            yield plan
+    if not known:
+        return 1, 0.0
+    effect, gain = max(known, key=lambda entry: abs(entry[1]))
+    if not effect.matters:
+        return 2, 0.0
+    return (0, -gain) if gain > 0 else (3, -gain)
+
+
+def _raises(field: str, old: Recipe, new: Recipe) -> bool | None:
+    """Whether the second recipe has the larger number there; None where it has the same, or no number."""
+    before, after = (getattr(recipe, field, None) for recipe in (old, new))
+    if isinstance(before, Lora) and isinstance(after, Lora):
+        before, after = before.r, after.r
+    if isinstance(before, int | float) and isinstance(after, int | float) and before != after:
+        return after > before
+    return None
 
 
 def _debug(crashed: Experiment, brief: Brief) -> DebugProposal:

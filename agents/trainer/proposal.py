@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import create_model
 
 from agents.brain import Proposal
+from shared_memory.ablations import Variant
 from shared_memory.recipes import RECIPES, Recipe
 from shared_memory.records import Record
 
@@ -35,6 +36,36 @@ class TrainingProposal(Proposal):
         if not self.plans:
             return self.why or "nothing is left to try"
         return "; ".join(f"{plan.change} ({plan.why})" for plan in self.plans)
+
+
+class AblationProposal(Proposal):
+    """An experiment again without some of its parts, to learn what each is worth; none where nothing is left to vary.
+
+    Variants may run side by side.
+    """
+
+    reference: str = ""
+    """Id of the experiment that is varied."""
+    variants: tuple[Variant, ...] = ()
+    ids: tuple[str, ...] = ()
+    """What the experiments are to be called, one for each variant; empty takes the next free ids."""
+    why: str = ""
+
+    def summary(self) -> str:
+        if not self.variants:
+            return self.why or "no part is left to leave out"
+        listed = "; ".join(f"{self.reference} {variant.change}" for variant in self.variants)
+        return f"{listed} ({self.why})" if self.why else listed
+
+
+class AblationChoice(Proposal):
+    """What a language model says instead: the parts to vary, by name."""
+
+    parts: tuple[str, ...]
+    why: str = ""
+
+    def summary(self) -> str:
+        return ", ".join(self.parts)
 
 
 class RetryProposal(Proposal):

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from agents.trainer.methods import METHODS
-from shared_memory.jobs import Diagnosis, JobSpec
+from shared_memory.jobs import Diagnosis, JobSpec, Purpose
 from shared_memory.record import Record
 
 if TYPE_CHECKING:
@@ -24,8 +24,10 @@ AGAIN = "; again "
 """What stands in a title between the job's own and what a remedy changed in it."""
 MORE_TIME = 2
 """How many times the time-out of a job that it was too short for."""
-ITS_OWN = ("teacher", "publisher")
-"""Runners whose work is kept row by row and file by file, and that try again themselves."""
+MAY_HAVE_PASSED = ("network", "disk_full")
+"""Failures that another try may not meet, though nothing is different: somebody may have made room on this machine."""
+ITS_OWN = ("teacher", "publisher", "endpoint")
+"""Runners whose work is kept row by row, file by file and answer by answer, and that try again themselves."""
 
 
 class Remedy(Record):
@@ -47,9 +49,9 @@ def remedy(
     """The next try at `spec`, which failed as `diagnosis` says; None where another one would not help.
 
     tried: the earlier tries at this job, oldest first, and how they failed. flavors: hardware that its runner offers.
-    checkpoint: the last one that the job left, as its config's `resume_from` would name it; empty for none. After
-    ATTEMPTS tries there is no other, and none is the same as one that failed in the same way, except that a connection
-    or a machine that was lost is tried again once.
+    checkpoint: the last one that the job left, or its answers, as its config's `resume_from` would name them; empty for
+    none. After ATTEMPTS tries there is no other, and none is the same as one that failed in the same way, except that a
+    connection or a machine that was lost, or a disk of this machine that was full, is tried again once.
     """
     if len(tried) + 1 >= ATTEMPTS or spec.runner in ITS_OWN:
         return None
@@ -57,7 +59,7 @@ def remedy(
     last = len(tried) + 2 == ATTEMPTS
     for what, change in _ways(spec, diagnosis, flavors, checkpoint, last):
         derived = _derived(spec, what, change)
-        again = diagnosis.kind == "network" and derived.digest == spec.digest
+        again = diagnosis.kind in MAY_HAVE_PASSED and derived.digest == spec.digest
         if (derived.digest, diagnosis.kind) in earlier or (derived.digest == spec.digest and not again):
             continue
         return Remedy(what=what, spec=derived)
@@ -69,15 +71,19 @@ def _ways(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """What may help, the mildest first: in words, and as what changes in the spec."""
     resumed = {"resume_from": checkpoint} if checkpoint and "resume_from" in spec.config else {}
-    on_from = f"from {PurePath(checkpoint).name}" if resumed else ""
+    answers = spec.purpose is Purpose.EVALUATION
+    left = "the answers that it left" if answers else PurePath(checkpoint).name
+    on_from = f"from {left}" if resumed else ""
     match diagnosis.kind:
         case "out_of_memory":
-            for what, changed in _smaller(spec.config, spec.devices * spec.nodes, last):
+            # An evaluation has taken fewer prompts at a time by itself, down to one.
+            for what, changed in () if answers else _smaller(spec.config, spec.devices * spec.nodes, last):
                 yield _joined(what, on_from), {"config": changed | resumed}
             yield from _bigger(spec, flavors, "vram_gib", resumed, on_from)
         case "out_of_host_memory":
             if _on_processor(spec, flavors):
-                for what, changed in _smaller(spec.config, spec.devices * spec.nodes, last):
+                smaller = _smaller(spec.config, spec.devices * spec.nodes, last)
+                for what, changed in _fewer_prompts(spec.config) if answers else smaller:
                     yield _joined(what, on_from), {"config": changed | resumed}
             yield from _bigger(spec, flavors, "ram_gib", resumed, on_from)
         case "timed_out":
@@ -89,7 +95,7 @@ def _ways(
                 _joined(f"with {seconds / 3600:.3g} h instead of {spec.timeout_seconds / 3600:.3g} h", on_from),
                 {"timeout_seconds": seconds, "usd_micro": cost, "config": resumed},
             )
-        case "network":
+        case "network" | "disk_full" if diagnosis.kind == "network" or spec.runner == "local":
             yield on_from or "unchanged", {"config": resumed}
         case _:
             return
@@ -114,6 +120,13 @@ def _smaller(config: dict[str, Any], processes: int, last: bool) -> Iterator[tup
         yield halved, {"micro_batch": fewer}
     if recompute:
         yield "with activation checkpointing", recompute
+
+
+def _fewer_prompts(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Of an evaluation: each answer is one prompt's alone, whatever it is written beside."""
+    rows = config.get("micro_batch")
+    if isinstance(rows, int) and rows > 1:
+        yield f"with {rows // 2} prompts at a time instead of {rows}", {"micro_batch": rows // 2}
 
 
 def _bigger(

@@ -18,6 +18,7 @@ from agents.trainer.planner import Data, Known, Limits, TrainingPlan, data_of, p
 from agents.trainer.proposal import Plan
 from agents.trainer.shape import shape_of
 from agents.trainer.throughput import CHARACTERS_PER_TOKEN
+from shared_memory.ablations import Variant
 from shared_memory.errors import BadInput, PostgradError
 from shared_memory.goal import Goal
 from shared_memory.recipes import RECIPES, DistillRecipe, Recipe, numbers_of, recipe_of
@@ -71,8 +72,31 @@ def _planned(plan: Plan, name: str, brief: Brief) -> Experiment:
         change=plan.change,
         why=plan.why,
         recipe=recipe,
-        dataset=next(reversed(list(brief.datasets))),
+        dataset=brief.data_for(plan.parent),
         continues=plan.continues,
+        adapter=recipe.lora is not None,
+    )
+
+
+def ablated(reference: Experiment, variant: Variant, *, name: str, dataset: str) -> Experiment:
+    """The experiment that a variant of another one is, trained from the base model.
+
+    dataset: id of the data, without what the variant leaves out. Raises BadInput where its numbers are no recipe.
+    """
+    try:
+        recipe = recipe_of({**reference.recipe.plain(), **variant.numbers})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise BadInput(f"{variant.change}: {fault['msg']}") from error
+    return Experiment(
+        id=name,
+        branch=Branch.ABLATE,
+        parent=reference.id,
+        change=f"{reference.id} {variant.change}",
+        why=f"how much does {reference.id} owe to it?" if variant.seed is None else "how much does chance alone move?",
+        recipe=recipe,
+        dataset=dataset,
+        seed=variant.seed,
         adapter=recipe.lora is not None,
     )
 
@@ -114,7 +138,7 @@ def training_job(
         **planned.config,
         "resume_from": None,
         "save_steps": _steps_between_checkpoints(planned, updates_of(recipe, data, epochs)),
-        "seed": goal.run.seed,
+        "seed": goal.run.seed if experiment.seed is None else experiment.seed,
         "report_to": list(goal.run.report_to),
         "project": paths.root.name,
         "run_name": experiment.id,

@@ -93,6 +93,10 @@ class Evidence:
     """Job key → `{"spec", "packages"}`: the job as it was submitted, and the versions beside it."""
     reproduction: dict[str, Any]
     """Of a run that does another's champion again: `{"of", …}` and, at its end, what came of it; else empty."""
+    ablation: dict[str, Any]
+    """Of a run that leaves parts of another's champion out: `{"of", "reference", …}` and what it has learned."""
+    ablated: dict[str, dict[str, Any]]
+    """Id of a run that left parts of this one's champion out → what it has learned."""
     reproduced: dict[str, dict[str, Any]]
     """Id of a run that did this one's champion again → what came of it."""
     saved: dict[str, Any]
@@ -185,6 +189,8 @@ def gather(settings: Settings, db: Database, run_id: str) -> Evidence:
         pushed=journal.notes("pushed"),
         pinned=journal.notes("pinned"),
         reproduction=journal.notes("reproduction").get("reproduction", {}),
+        ablation=journal.notes("ablation").get("ablation", {}),
+        ablated=journal.notes("ablated"),
         reproduced=journal.notes("reproduced"),
         saved=journal.notes("champion").get("champion", {}),
         integrity=integrity.get("integrity", integrity),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.evaluator.statistics import summarise
+from agents.evaluator.scoring.tally import tally
 from postgrad.answer import BASELINE
 from postgrad.report.blocks import Block, Grid, Paragraph, Section
 from postgrad.report.evidence import Evidence, read_lines
 from postgrad.units import NONE, percent, plus_minus, scored, signed
 from shared_memory.records import EvalResult, Part
+
+FEW = 50
+"""Items below which a difference takes 12 points to be worth a look, as against 3 above 150 [field practice]."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +52,15 @@ def _measured(result: EvalResult, families: frozenset[str]) -> Share | None:
         for row in read_lines(Path(result.items))
         if row.get("part") == result.part and row.get("category") in families and "score" in row and "id" in row
     ]
-    scores: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        scores[str(row["id"])].append(float(row["score"]))
-    if not scores:
+    if not rows:
         return None
-    means = [sum(values) / len(values) for values in scores.values()]
-    score, stderr, n = summarise(means)
-    answered = [float(row["score"]) for row in rows if row.get("answered")]
+    found = tally(rows)
     return Share(
-        score=score,
-        n=n,
-        stderr=stderr if n > 1 else None,
-        answered=len(answered) / len(rows),
-        given_answered=sum(answered) / len(answered) if answered else None,
+        score=found.score,
+        n=found.n,
+        stderr=found.stderr if found.n > 1 else None,
+        answered=found.answered,
+        given_answered=found.accuracy_given_answered if found.answered else None,
     )
 
 
@@ -117,28 +114,21 @@ def _share_cells(share: Share, unit: str) -> tuple[str, str, str, str]:
 
 
 def _by_family(name: str, report: dict[str, EvalResult], unseen: frozenset[str]) -> Grid:
-    rows, unit = [], next(iter(report.values())).unit
-    for family in sorted(
-        {family for result in report.values() for family in result.categories}, key=lambda f: (f in unseen, f)
-    ):
-        entries = [result.categories.get(family) for result in report.values()]
-        cells = [scored(entry.score, unit) if entry else NONE for entry in entries]
-        known = [entry for entry in entries if entry]
-        change = signed(known[1].score - known[0].score, unit) if len(known) == 2 else NONE
-        rows.append(
-            (
-                family,
-                "unseen" if family in unseen else "seen",
-                str(known[0].n),
-                *cells,
-                *([change] if len(report) == 2 else []),
-            )
-        )
-    head = (
-        "family",
-        "in selection",
-        "n",
-        *report,
-        *(["nats" if unit == "nats" else "points"] if len(report) == 2 else []),
-    )
-    return Grid(f"{name}, report items, by family", head, tuple(rows), tuple(range(2, len(head))))
+    """Each family's score by model; of few items it is marked, for it shows next to nothing."""
+    unit, results = next(iter(report.values())).unit, list(report.values())
+    rows = []
+    families = {family for result in results for family in result.categories}
+    for family in sorted(families, key=lambda family: (family in unseen, family)):
+        known = [entry for result in results if (entry := result.categories.get(family))]
+        cells = [
+            plus_minus(entry.score, entry.stderr, unit) if entry.stderr else scored(entry.score, unit)
+            for entry in known
+        ]
+        change = [signed(known[1].score - known[0].score, unit)] if len(known) == 2 else [NONE] * (len(results) - 1)
+        few = " few" if known[0].n < FEW else ""
+        where = "unseen" if family in unseen else "seen"
+        rows.append((family, where, f"{known[0].n}{few}", *cells, *[NONE] * (len(results) - len(known)), *change))
+    difference = ["nats" if unit == "nats" else "points"] * (len(results) - 1)
+    head = ("family", "in selection", "n", *report, *difference)
+    caption = f"{name}, report items, by family (few: under {FEW} items, where only a large difference means anything)"
+    return Grid(caption, head, tuple(rows), tuple(range(2, len(head))))

@@ -1,4 +1,4 @@
-"""The two plots of a report, as inline SVG that follows the page's light or dark colours.
+"""The plots of a report, as inline SVG that follows the page's light or dark colours.
 
 Matplotlib is imported when a plot is drawn, and only its SVG backend: no display, no global state.
 """
@@ -39,6 +39,16 @@ class Bar:
     stderr: float
     group: str
     unit: str = "fraction"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A difference of two scores with its 95 % interval."""
+
+    label: str
+    delta: float
+    low: float
+    high: float
 
 
 def loss_plot(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
@@ -91,6 +101,30 @@ def score_plot(bars: Sequence[Bar]) -> str:
         axes.set_xlabel("score, % (bars: 95 % interval)")
     axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     return _svg(figure, "score")
+
+
+def effect_plot(effects: Sequence[Effect], unit: str, what: str, name: str = "effects", apart: int = 1) -> str:
+    """SVG of differences of one unit with their intervals, one row each, from the top."""
+    return _svg(effect_figure(effects, unit, what, apart), name)
+
+
+def effect_figure(effects: Sequence[Effect], unit: str, what: str, apart: int = 1) -> Figure:
+    """The same as a figure; `what` says which difference it is, and the first `apart` rows stand for all."""
+    figure, axes = _figure(height=0.9 + 0.36 * len(effects))
+    scale = 1 if unit == "nats" else 100
+    axes.axvline(0, color=INK, alpha=0.4, linewidth=0.8)
+    for row, effect in enumerate(effects):
+        colour = LINES[int(row >= apart)]
+        ends = [scale * effect.low, scale * effect.high]
+        axes.plot(ends, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
+        axes.plot([scale * effect.delta], [row], marker="o", markersize=7, color=colour, linestyle="none")
+    axes.set_yticks(range(len(effects)), [effect.label for effect in effects])
+    axes.set_ylim(len(effects) - 0.5, -0.5)
+    axes.margins(x=0.12)
+    axes.set_title(what, fontsize=10, color=INK, loc="left", wrap=True)
+    axes.set_xlabel(f"{'nats a token' if unit == 'nats' else 'points'} (bars: 95 % interval)")
+    axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+    return figure
 
 
 def finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -1,8 +1,7 @@
-"""The sections of a report by which anyone can check it: recipe, data, certificate, and how to do it again."""
+"""The sections of a report by which anyone can check it: recipe, data, and how to do it again."""
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 from collections.abc import Iterator, Mapping
@@ -74,11 +73,12 @@ def data(evidence: Evidence) -> Section:
     if scripts := tuple(dict.fromkeys(_generators(evidence))):
         blocks.append(Facts(scripts))
     if evidence.published:
-        blocks.append(Facts(tuple(("Published", _where(entry)) for entry in evidence.published.values())))
+        blocks.append(Facts(tuple(("Published", where_published(entry)) for entry in evidence.published.values())))
     return Section("data", "Training data", tuple(blocks))
 
 
-def _where(published: Mapping[str, Any]) -> str:
+def where_published(published: Mapping[str, Any]) -> str:
+    """The address of a publication, with its commit."""
     revision = f" at {published['revision']}" if published["revision"] else ""
     return f"{published['url']}{revision}{', private' if published['private'] else ''}"
 
@@ -112,25 +112,6 @@ def _dataset_blocks(entry: DatasetRecord, held_out: bool) -> Iterator[Block]:
         yield Grid(f"How {entry.id} was made", ("step", "rows in", "rows out", "note"), rows, (1, 2))
     if entry.findings:
         yield Bullets(entry.findings)
-
-
-def integrity(evidence: Evidence) -> Section:
-    """The certificate as the graph wrote it, and where the model is that it speaks of."""
-    published = tuple(("Model published", _where(entry)) for entry in evidence.pushed.values())
-    rows = (*_flat(evidence.integrity), *published)
-    block: Block = Facts(rows) if rows else Paragraph("No certificate was written: the run did not come to its end.")
-    return Section("integrity", "Certificate", (block,))
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, entry in value.items():
-        name = f"{prefix}{key}".replace("_", " ")
-        if isinstance(entry, Mapping) and entry:
-            yield from _flat(entry, f"{name} · ")
-        elif isinstance(entry, list | tuple):
-            yield name, ", ".join(map(str, entry)) or NONE
-        else:
-            yield name, entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False)
 
 
 def reproduction(evidence: Evidence) -> Section | None:

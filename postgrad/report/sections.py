@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agents.evaluator.statistics import lead_by_chance
 from postgrad.answer import BASELINE
 from postgrad.report.blocks import Block, Facts, Grid, Paragraph, Plot, Section
-from postgrad.report.evidence import Evidence, read_lines
+from postgrad.report.evidence import Evidence, item_scores, read_lines
 from postgrad.report.plots import Bar, score_plot
 from postgrad.units import NONE, difference, dollars, p_value, percent, plus_minus, signed
 from shared_memory.goal import BenchmarkGoal
@@ -34,8 +35,9 @@ PROVES = {
 """Metric of held-out rows → what a gain on them does and does not prove."""
 
 ASKED = (
-    "“Answered” is the share of items with an answer in the asked form, "
-    "“given answered” the accuracy on those, “truncated” the share whose output met the token limit."
+    "“Truncated” is the share of outputs that met the token limit, “completed” the score of the others: to be "
+    "cut off is a fault of decoding. “No answer” is the share that ended without one in the asked form, “given "
+    "answered” the accuracy of those that have one."
 )
 LIKELIHOOD = (
     "Nats a token are the mean negative log-likelihood of the reference answers, by item: "
@@ -131,8 +133,32 @@ def scores(evidence: Evidence) -> Section:
         blocks.append(Plot("score", caption, alt, score_plot(bars)))
     units = {result.unit for result in evidence.results.values()}
     notes = [text for unit, text in (("fraction", ASKED), ("nats", LIKELIHOOD)) if unit in units]
-    blocks.append(Paragraph(" ".join(["± is one standard error.", *notes])))
+    blocks.append(Paragraph(" ".join(["± is one standard error.", *notes, *_grounds(evidence)])))
     return Section("scores", "Baseline against champion", tuple(blocks))
+
+
+def _grounds(evidence: Evidence) -> Iterator[str]:
+    """What errors and scores rest on, where that is not plain."""
+    clusters = {result.benchmark: result.clusters for result in evidence.results.values() if result.clusters}
+    if clusters:
+        yield f"Items of {', '.join(clusters)} share passages or the like, and the errors are clustered by them."
+    if judges := sorted({result.judge for result in evidence.results.values() if result.judge}):
+        yield f"Answers were graded by {' and '.join(judges)}."
+    if evidence.goal.benchmark:
+        yield from _flattered(evidence, evidence.goal.primary.id)
+
+
+def _flattered(evidence: Evidence, benchmark: str) -> Iterator[str]:
+    """By how much the best of several candidates looks better than it is (the winner's curse)."""
+    results = [evidence.result(name, benchmark, Part.SELECTION) for name in evidence.experiments]
+    scores = [found for result in results if result and (found := item_scores(result))]
+    lead = lead_by_chance(scores)
+    if lead:
+        unit = next(result.unit for result in results if result)
+        yield (
+            f"Had all {len(scores)} experiments been equally good, the best of them would still look "
+            f"{difference(lead, unit)[1:]} better than it is on the selection items that chose it."
+        )
 
 
 def _claim(claim: ComparisonResult, name: str) -> Paragraph:
@@ -142,9 +168,14 @@ def _claim(claim: ComparisonResult, name: str) -> Paragraph:
     verdict = (
         f"The interval lies {side} 0." if claim.win else f"The interval does not lie {side} 0: this proves no gain."
     )
+    by = f" ({claim.test}; {claim.discordant} items differ)" if claim.test else ""
+    shows = ""
+    if claim.mde is not None:
+        least = difference(claim.mde, claim.unit)[1:]
+        shows = f" So many items show a true difference of {least} in 80 % of cases, and a smaller one less often."
     return Paragraph(
         f"Paired difference of {claim.experiment} and the base model on the same {claim.n} report items of {name}: "
-        f"{delta}, 95 % interval {low} to {high}, {p_value(claim.p_value)}{other}. {verdict}"
+        f"{delta}, 95 % interval {low} to {high}, {p_value(claim.p_value)}{by}{other}. {verdict}{shows}"
     )
 
 
@@ -156,7 +187,7 @@ def _score_grid(evidence: Evidence, benchmark: str) -> Grid:
         for model in dict.fromkeys((BASELINE, evidence.champion or BASELINE))
         if (result := evidence.result(model, benchmark, part))
     ]
-    head = ["model", "items", "score", "n", "answered", "given answered", "truncated", "K"]
+    head = ["model", "items", "score", "n", "completed", "truncated", "no answer", "given answered", "K"]
     caption = f"{benchmark}: scores by part (K: answers sampled per item)"
     if found and found[0].unit == "nats":
         head, caption = ["model", "items", "loss", "n"], f"{benchmark}: nats a token by part; lower is better"
@@ -172,9 +203,10 @@ def _score_row(result: EvalResult) -> tuple[str, ...]:
         result.part.value,
         plus_minus(result.score, result.stderr, result.unit),
         str(result.n),
-        percent(result.answered),
-        percent(result.accuracy_given_answered) if result.answered else NONE,
+        NONE if result.completed is None else percent(result.completed),
         percent(result.truncated),
+        percent(result.unparsed),
+        percent(result.accuracy_given_answered) if result.answered else NONE,
         str(result.epochs),
     )
 

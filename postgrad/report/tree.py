@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from agents.evaluator.statistics import summarise
 from postgrad.answer import BASELINE
+from postgrad.report import ablations
 from postgrad.report.blocks import Block, Grid, Node, Paragraph, Plot, Section, Tree
-from postgrad.report.evidence import Evidence, item_scores, read_lines
+from postgrad.report.evidence import Evidence, read_lines
 from postgrad.report.plots import finite, loss_plot
-from postgrad.units import NONE, duration, plus_minus, signed
-from shared_memory.records import REJECTED, Branch, Experiment, Job, Purpose, Verdict
+from postgrad.units import NONE, duration, plus_minus
+from shared_memory.records import REJECTED, Experiment, Job, Purpose, Verdict
 
 
 def experiments(evidence: Evidence) -> Section:
     """The tree of experiments with what each measured, the ablations, and the loss curves."""
     if not evidence.experiments:
         return Section("experiments", "Experiments", (Paragraph("No experiment was run."),))
-    blocks: list[Block] = [Tree(_children(evidence, BASELINE)), _experiment_grid(evidence), *_ablations(evidence)]
+    blocks: list[Block] = [Tree(_children(evidence, BASELINE)), _experiment_grid(evidence), *ablations.blocks(evidence)]
     curves = {
         name: curve for name, experiment in evidence.experiments.items() if (curve := _loss_curve(evidence, experiment))
     }
@@ -103,30 +103,6 @@ def _experiment_grid(evidence: Evidence) -> Grid:
         "training time",
     )
     return Grid("What each experiment measured", head, tuple(rows), (3, 4, 5, 6, 7))
-
-
-def _ablations(evidence: Evidence) -> list[Block]:
-    """What the incumbent loses without each of its changes, paired on the selection items."""
-    rows, direction = [], ""
-    for experiment in evidence.experiments.values():
-        whole, without = evidence.selection_result(experiment.parent), evidence.selection_result(experiment.id)
-        if experiment.branch is not Branch.ABLATE or whole is None or without is None:
-            continue
-        scores, others = item_scores(whole), item_scores(without)
-        paired = [scores[item] - others[item] for item in sorted(scores.keys() & others.keys())]
-        worth = whole.score - without.score
-        error = f" ± {signed(summarise(paired)[1], whole.unit)[1:]}" if paired else ""
-        cells = (plus_minus(result.score, result.stderr, result.unit) for result in (whole, without))
-        rows.append((experiment.id, experiment.change, *cells, f"{signed(worth, whole.unit)}{error}"))
-        direction = "" if whole.higher_is_better else " Lower is better, so a change that helped has a minus."
-    if not rows:
-        return []
-    caption = (
-        "What each change was worth, on the selection items. They chose the incumbent and so flatter it: "
-        f"evidence for the search, no claim.{direction}"
-    )
-    head = ("ablation", "what was taken back", "with it", "without it", "difference ± paired error")
-    return [Grid(caption, head, tuple(rows), (2, 3, 4))]
 
 
 def _loss_curve(evidence: Evidence, experiment: Experiment) -> list[tuple[float, float]]:

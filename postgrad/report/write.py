@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from postgrad.answer import ENDED_EARLY, answer, claim_of, improved, interval_of
 from postgrad.report import accounts, families, provenance, sections
+from postgrad.report.certificate import certificate
 from postgrad.report.evidence import Evidence, gather
 from postgrad.report.failures import failures
 from postgrad.report.tree import experiments
@@ -74,7 +75,7 @@ def _page(evidence: Evidence, summary: Mapping[str, Any]) -> dict[str, Any]:
         accounts.approvals(evidence),
         failures(evidence),
         accounts.cost(evidence),
-        provenance.integrity(evidence),
+        certificate(evidence),
         provenance.reproduce(evidence),
     )
     page = {

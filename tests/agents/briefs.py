@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from agents.brain import Brief, Move
+from shared_memory.ablations import Effect, Variant
 from shared_memory.goal import Goal
 from shared_memory.recipes import SftRecipe
 from shared_memory.records import (
@@ -39,6 +40,15 @@ E1 = Experiment(
 E2 = E1.model_copy(
     update={"id": "e2", "parent": "e1", "recipe": RECIPE.model_copy(update={"epochs": 2, "lora": Lora(r=32)})}
 )
+VARIANTS = (
+    Variant(part="lora", kind="number", change="with lora r32 → r16", numbers={"lora": Lora(r=16).plain()}),
+    Variant(part="balance_letters", kind="data", change="without letter balancing", without=("balance_letters",)),
+    Variant(part="epochs", kind="stage", change="with epochs 2 → 1", numbers={"epochs": 1}),
+)
+EPOCHS_MATTER = Effect(
+    part="epochs", kind="stage", change="2 → 1", given="e2", other="e1", delta=0.2, stderr=0.04, ci_low=0.1,
+    ci_high=0.3, p_value=0.001, p_holm=0.001, n=100, shrunken=0.19, raised=True,
+)  # fmt: skip
 CRASHED = Experiment(
     id="e3", parent="e1", change="lr", recipe=RECIPE.model_copy(update={"learning_rate": 2e-3}), dataset="d1",
     status="crashed", verdict=Verdict.CRASH, error="loss is nan at step 1",
@@ -69,6 +79,7 @@ def brief(move: Move, **changes: Any) -> Brief:
             datasets={"d1": DatasetRecord(id="d1", source="rows.jsonl", path="/runs/r/d.jsonl", digest="0", rows=192)},
             experiments={} if move in (Move.DRAFT, Move.RESEARCH, Move.DATA, Move.BASELINE) else experiments,
             results={each.id: each for each in results},
+            variants=VARIANTS if move is Move.ABLATE else (), reference="e2" if move is Move.ABLATE else "",
         ),
         **changes,
     )  # fmt: skip

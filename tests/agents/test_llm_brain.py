@@ -18,12 +18,13 @@ from agents.prompting import fill
 from agents.researcher.proposal import ResearchProposal
 from agents.researcher.proposal import with_recipes_of as research_with_recipes_of
 from agents.trainer import agent as trainer
-from agents.trainer.proposal import DebugProposal, TrainingProposal, with_recipes_of
+from agents.trainer.proposal import AblationProposal, DebugProposal, TrainingProposal, with_recipes_of
 from graph.context import AGENTS, RULES
+from shared_memory.ablations import EffectTable
 from shared_memory.errors import BadInput
 from shared_memory.goal import parse_goal
 from shared_memory.records import Finding
-from tests.agents.briefs import E1, GENERATED_GOAL, GOAL, RECIPE, brief
+from tests.agents.briefs import E1, EPOCHS_MATTER, GENERATED_GOAL, GOAL, RECIPE, brief
 from tests.servers.openai_chat import ChatServer, Says, openai_chat
 from tests.servers.playbook_replies import brief_in, facts_in, playbook_says, words_in
 
@@ -253,6 +254,17 @@ def test_a_plan_is_told_as_what_it_changes_whatever_the_model_calls_it(brain: Ma
     assert told.recipe == RECIPE.model_copy(update={"learning_rate": 5e-4})
 
 
+def test_a_model_names_the_parts_to_leave_out_and_sees_what_others_were_worth(brain: MakeBrain) -> None:
+    told = brief(Move.ABLATE, effects=EffectTable(champion="e2", effects=(EPOCHS_MATTER,)))
+    with openai_chat([Says({"parts": ["balance_letters"], "why": "letters are cheap to balance"})]) as server:
+        proposal = brain(server).propose(Role.TRAINER, told)
+    assert isinstance(proposal, AblationProposal)
+    assert (proposal.reference, [variant.part for variant in proposal.variants]) == ("e2", ["balance_letters"])
+    facts = facts_in(server.requests[0])
+    assert facts["variants"]["lora"] == "with lora r32 → r16"
+    assert [(each["part"], each["delta"], each["matters"]) for each in facts["effects"]] == [("epochs", 0.2, True)]
+
+
 def test_a_model_may_mend_a_crash_with_a_plan_of_its_own(brain: MakeBrain) -> None:
     recipe = {**RECIPE.plain(), "learning_rate": 2e-3, "warmup_ratio": 0.2}
     plan = {"parent": "e3", "change": "warm up", "why": "it diverged at once", "recipe": recipe, "continues": False}
@@ -315,7 +327,8 @@ SCORES = {"experiments": ["e2"], "benchmarks": ["physics"], "parts": ["selection
         (brief(Move.IMPROVE), {"plans": [plan(continues=True, warmup_ratio=0.1)]}, "`continues` goes with more epochs"),
         (brief(Move.IMPROVE), {"plans": [plan(epochs=n) for n in (2, 3, 4)]}, "there is room for 2 plans"),
         (brief(Move.IMPROVE), {"plans": [plan(learning_rate="1e999")]}, "must be finite"),
-        (brief(Move.ABLATE), {"plans": [plan("e2", epochs=2, lora={"r": 64})]}, "`lora` must be what the first"),
+        (brief(Move.ABLATE), {"parts": ["decontaminate"]}, "'decontaminate' is not among the parts that can be varied"),
+        (brief(Move.ABLATE), {"parts": ["lora", "epochs", "balance_letters"]}, "there is room for 2 parts"),
         (brief(Move.DEBUG), {"experiment": "e1", "why": ""}, "`experiment` must be 'e3'"),
         (brief(Move.RESEARCH), research(id="Rm -rf /"), "is not lower-case letters"),
         (brief(Move.RESEARCH), research(method="dpo"), "Input should be 'sft'"),

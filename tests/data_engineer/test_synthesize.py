@@ -14,7 +14,8 @@ from agents.data_engineer.formats.rows import Message, Row
 from agents.data_engineer.proposal import Generate
 from agents.data_engineer.synthesis.synthesize import Order, Teaching, candidate_of
 from agents.data_engineer.synthesis.taxonomy import Taxonomy, Topic, built_in, cells, completed, coverage, quotas
-from agents.data_engineer.synthesis.teacher import TeacherRunner, is_hosted, refusal, teaching_job
+from agents.data_engineer.synthesis.teacher import TeacherRunner, refusal, teaching_job
+from agents.hosting import is_hosted
 from agents.llm import LanguageModel, Tally
 from graph.context import BudgetMeter
 from shared_memory.budget import Budget

@@ -20,22 +20,30 @@ socket.create_connection = refuse
 """
 
 
-def job(folder: Path, rows: Sequence[dict[str, Any]], **config: Any) -> Path:
+def job(folder: Path, rows: Sequence[dict[str, Any]], asked: str = "items", **config: Any) -> Path:
+    """`asked`: what the rows are, as the config names their file: items or prompts."""
     folder.mkdir()
-    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "config.json").write_text(json.dumps({"items": "items.jsonl"} | config, default=str))
+    (folder / f"{asked}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "config.json").write_text(json.dumps({asked: f"{asked}.jsonl"} | config, default=str))
     return folder
 
 
-def run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+def start(folder: Path, script: str) -> subprocess.Popen[str]:
     """With a home of its own and no way out to the network."""
-    (folder / "site").mkdir()
+    (folder / "site").mkdir(exist_ok=True)
     (folder / "site" / "sitecustomize.py").write_text(NO_NETWORK)
-    (folder / "home").mkdir()
+    (folder / "home").mkdir(exist_ok=True)
     kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")}
     own = {"HOME": str(folder / "home"), "PYTHONPATH": str(folder / "site"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SCRIPTS / script), "--config", "config.json"]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=folder, env=kept | own)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, encoding="utf-8", cwd=folder, env=kept | own)
+
+
+def run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    with start(folder, script) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -44,8 +52,8 @@ def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return last["result"]  # type: ignore[no-any-return]
 
 
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "out" / "items.jsonl").read_text(encoding="utf-8").splitlines()]
+def lines(folder: Path, name: str = "items.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "out" / name).read_text(encoding="utf-8").splitlines()]
 
 
 def refused(folder: Path, script: str, words: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from agents.evaluator.benchmarks import Benchmark, load_benchmark
-from agents.evaluator.items import Item, TextItem
+from agents.evaluator.benchmarks.benchmark import Benchmark, load_benchmark
+from agents.evaluator.benchmarks.items import Item, TextItem
 from shared_memory.errors import BadInput
 from shared_memory.goal import BenchmarkGoal
 from shared_memory.records import Part
@@ -293,5 +293,5 @@ def test_a_file_that_is_not_what_it_claims_is_refused(tmp_path: Path, name: str,
 def test_a_missing_file_and_an_unknown_name_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not exist; check"):
         load(tmp_path / "none.jsonl")
-    with pytest.raises(BadInput, match="benchmarks by name are not in this version; give a file"):
-        load_benchmark(BenchmarkGoal(name="gpqa_main"))
+    with pytest.raises(BadInput, match="no benchmark `none`: `postgrad benchmarks` lists them; a file"):
+        load_benchmark(BenchmarkGoal(name="none"))

@@ -12,7 +12,7 @@ import pytest
 
 from agents.base_model import find_base_model
 from agents.evaluator import evaluation
-from agents.evaluator.benchmarks import Benchmark, load_benchmark
+from agents.evaluator.benchmarks.benchmark import Benchmark, load_benchmark
 from shared_memory.errors import PostgradError
 from shared_memory.goal import BenchmarkGoal, Goal
 from shared_memory.recipes import SftRecipe

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from agents.brain import Brief, Move
 from agents.evaluator import playbook
-from agents.evaluator.benchmarks import load_benchmark
+from agents.evaluator.benchmarks.benchmark import load_benchmark
+from agents.evaluator.benchmarks.items import TextItem
 from agents.evaluator.hold_out import choose, write
-from agents.evaluator.items import TextItem
 from agents.evaluator.proposal import HoldOutProposal
 from shared_memory.errors import BadInput, Unavailable
 from shared_memory.goal import BenchmarkGoal, Goal

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from agents.evaluator.benchmarks import Benchmark, load_benchmark
-from agents.evaluator.calls import Call, calls_in
-from agents.evaluator.items import Message, TaskItem
-from agents.evaluator.marking import Answer, mark, prompts_of
+from agents.evaluator.benchmarks.benchmark import Benchmark, load_benchmark
+from agents.evaluator.benchmarks.items import Message, TaskItem
+from agents.evaluator.scoring.calls import Call, calls_in
+from agents.evaluator.scoring.marking import Answer, mark, prompts_of
 from shared_memory.errors import BadInput
 from shared_memory.goal import BenchmarkGoal
 from shared_memory.records import Part

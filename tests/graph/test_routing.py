@@ -40,6 +40,8 @@ MISSES = {
     "e1": experiment("e1", "evaluated"),
     **{f"e{n}": experiment(f"e{n}", "evaluated", "e1", branch="improve") for n in (2, 3, 4)},
 }
+PLATEAU = {"e1": 0.5, "e2": 0.4, "e3": 0.4, "e4": 0.4}
+IMPROVED = {"e1": experiment("e1", "evaluated"), "e2": experiment("e2", "evaluated", "e1", branch="improve")}
 MENDED_TWICE = {
     "e1": experiment("e1", "crashed", jobs=["a"]),
     "e2": experiment("e2", "crashed", "e1", branch="debug", jobs=["b"]),
@@ -91,8 +93,10 @@ def state(**changes: Any) -> RunState:
         (state(scores={"e1": 0.1}, exhausted=["improve:e1"]), (Move.STOP, "")),
         (state(scores={"e1": 0.5}, exhausted=["improve:e1"]), (Move.ABLATE, "e1")),
         (state(scores={"e1": 0.5}, exhausted=["improve:e1", "ablate:e1"]), (Move.DELIVER, "e1")),
-        (state(scores={"e1": 0.5, "e2": 0.4, "e3": 0.4, "e4": 0.4}, experiments=MISSES), (Move.DELIVER, "e1")),
-        (state(scores={"e1": 0.5, "e2": 0.4, "e3": 0.4, "e4": 0.6}, experiments=MISSES), (Move.IMPROVE, "e4")),
+        (state(scores=PLATEAU, experiments=MISSES), (Move.ABLATE, "e1")),
+        (state(scores=PLATEAU, experiments=MISSES, exhausted=["ablate:e1"]), (Move.DELIVER, "e1")),
+        (state(scores=PLATEAU | {"e4": 0.6}, experiments=MISSES), (Move.ABLATE, "e4")),
+        (state(scores=PLATEAU | {"e4": 0.6}, experiments=MISSES, exhausted=["ablate:e4"]), (Move.IMPROVE, "e4")),
         (state(scores={"e1": 0.95}), (Move.DELIVER, "e1")),
         (state(scores={"e1": 0.5}, limits={"experiments": 1}), (Move.DELIVER, "e1")),
         (state(scores={"e1": 0.95}, delivered="e1"), (Move.CONFIRM, "e1")),
@@ -135,6 +139,53 @@ def test_the_pilot_goes_alone_and_then_as_many_as_the_goal_and_its_caps_allow() 
     few = {**PLENTY, "jobs_left": routing.jobs_of_the_end(state()) + 5}
     assert routing.room(state(goal=goal, scores={"e1": 0.5}, stock=few)) == 2
     assert routing.room(state(goal=goal, scores={f"e{n}": 0.5 for n in range(6)})) == 0
+
+
+def improved(**changes: Any) -> RunState:
+    """A run whose first improvement has just been kept."""
+    return state(**{"scores": {"e1": 0.5, "e2": 0.6}, "experiments": IMPROVED, **changes})
+
+
+@pytest.mark.parametrize(
+    ("experiments", "move"),
+    [(2, Move.DELIVER), (3, Move.ABLATE), (6, Move.ABLATE)],
+)
+def test_once_a_first_improvement_was_tried_a_third_of_the_experiments_may_be_ablations(
+    experiments: int, move: Move
+) -> None:
+    given = improved(limits={"experiments": experiments})
+    assert routing.next_move(given).move is move
+    assert routing.ablations_left(given) == (experiments // 3 if experiments > 2 else 0)
+
+
+def test_ablations_run_side_by_side_within_their_share_and_then_it_goes_on_improving() -> None:
+    limits = {"experiments": 7}
+    goal = {"text": "t", "benchmark": [{"path": "/b.jsonl"}], "run": {"parallel": 4}, "limits": limits}
+    assert routing.room(improved(goal=goal, move="ablate")) == 2
+    assert routing.room(improved(goal=goal, move="improve")) == 4
+    ablated = {name: experiment(name, "evaluated", "e1", branch="ablate") for name in ("e3", "e4")}
+    after = improved(goal=goal, experiments=IMPROVED | ablated)
+    assert routing.ablations_left(after) == 0
+    assert routing.next_move(after) == Choice(Move.IMPROVE, "e2")
+    assert routing.misses_in_a_row(after) == 0, "an ablation was not to become the incumbent"
+
+
+@pytest.mark.parametrize(
+    "stock",
+    [
+        {"jobs_left": 4},  # one more experiment, and the end
+        {"seconds_left": 63.0},  # at a second each, and a minute is kept back
+        {"usd_left_micro": 3_000_000, "usd_kept_micro": 1_000_000},  # the two experiments took two dollars
+    ],
+)
+def test_where_means_for_a_few_experiments_are_left_these_are_no_ablations(stock: dict[str, Any]) -> None:
+    limits = {"experiments": 20, "usd": 5.0}
+    dear = {name: {**plain, "train": {"seconds": 0.5}} for name, plain in IMPROVED.items()}
+    given = improved(limits=limits, experiments=dear, stock={**PLENTY, "usd_left_micro": 5_000_000, **stock})
+    left = routing.affordable(given)
+    assert 1 <= left <= 2
+    assert routing.ablations_left(given) == (2 + left) // 3
+    assert routing.ablations_left(improved(limits={"experiments": 2}, stock=given["stock"])) == 0
 
 
 def test_jobs_are_kept_back_for_saving_and_measuring_the_champion() -> None:

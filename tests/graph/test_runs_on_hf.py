@@ -115,7 +115,7 @@ def test_a_whole_run_is_on_hf_jobs_with_consent_to_each_and_its_output_comes_hom
     assert [job.stage for job in server.jobs.values()] == ["COMPLETED"] * 5
     assert summary["spent"]["usd"] == billed(server) / 1e6 >= 5 * 90 * PRICE / 60 / 1e6
     paths = settings.run_paths(summary["run_id"])
-    assert len([*paths.jobs.glob("*/out/items.jsonl")]) == 3
+    assert len([*paths.jobs.glob("*/out/answers.jsonl")]) == 3
     assert Path(summary["champion"]["model"], "quality.json").exists()
     adapter = json.loads((paths.model / "adapter" / "adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == summary["goal"]["base_model"], "which had another path there"
@@ -128,7 +128,7 @@ def test_a_whole_run_is_on_hf_jobs_with_consent_to_each_and_its_output_comes_hom
     assert not [path for path in kept if TOKEN.encode() in path.read_bytes()], "the token is in no file"
     show_log(settings, summary["run_id"], "e1", follow=False, as_json=False)
     printed = capsys.readouterr().out
-    assert '{"result": {"items": 25' in printed
+    assert '{"result": {"prompts": 25' in printed
     assert TOKEN not in printed
 
 
@@ -291,7 +291,7 @@ def test_the_plan_of_a_run_on_hf_jobs_counts_the_dollars_of_every_time_out(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--on", "moon"), "error: the goal: `run.on`: Input should be 'local', 'hf' or 'slurm'"),
+        (("--on", "moon"), "error: the goal: `run.on`: Input should be 'local', 'hf', 'slurm' or 'api'"),
         (("--flavor", "h900"), "error: there is no flavor `h900`; choose one of cpu-basic, a10g-large"),
         (("--on", "local", "--flavor", "h900"), "error: there is no flavor `h900`; choose one of "),
     ],

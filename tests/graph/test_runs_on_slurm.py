@@ -77,7 +77,7 @@ def test_a_whole_run_is_on_the_cluster_with_consent_to_each_job(
     assert len(claims) == 5
     assert {json.loads(path.read_text())["node"] for path in claims} == {os.uname().nodename}
     show_log(settings, summary["run_id"], "e1", follow=False, as_json=False)
-    assert '{"result": {"items": 25' in capsys.readouterr().out
+    assert '{"result": {"prompts": 25' in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.brain import Brief, Move
+from agents.evaluator import ablations
 from agents.trainer import playbook, training
 from agents.trainer.diagnosis import diagnose
-from agents.trainer.proposal import DebugProposal, TrainingProposal
+from agents.trainer.proposal import AblationProposal, DebugProposal, TrainingProposal
 from graph import routing
 from graph.state import RunState
-from shared_memory.records import DatasetRecord, Experiment, Job, JobState, Purpose, Verdict
+from shared_memory.records import Branch, DatasetRecord, Experiment, Job, JobState, Purpose, Verdict
 from tests.graph.test_routing import recipes, result
 
 JOBS_OF = {Move.BASELINE: 1, Move.DATA: 1, Move.DELIVER: 1, Move.CONFIRM: 1}
@@ -25,6 +29,10 @@ ERRORS = (
     "rejected: no",
 )
 DATASET = DatasetRecord(id="d1", source="s", path="p", digest="0", rows=9)
+
+
+def _free(experiments: dict[str, Experiment]) -> Iterator[str]:
+    return (f"e{number}" for number in itertools.count(len(experiments) + 1))
 
 
 class Search:
@@ -82,11 +90,21 @@ class Search:
             incumbent=routing.incumbent(given), recipes=routing.recipes_of(given), datasets={"d1": DATASET},
             experiments=experiments,
         )  # fmt: skip
+        if brief.move is Move.ABLATE:
+            reference = ablations.reference_of(subject, experiments)
+            every = ablations.leave_one_out(experiments[reference], experiments, brief.recipes, ())
+            left = ablations.untried(every, reference, experiments, brief.datasets)
+            brief = replace(brief, reference=reference, variants=left)
         proposal = playbook.propose(brief)
         planned: list[Experiment] = []
         match proposal:
             case TrainingProposal():
                 planned = training.plan_experiments(proposal.plans, brief)
+            case AblationProposal():
+                planned = [
+                    training.ablated(experiments[proposal.reference], variant, name=name, dataset="d1")
+                    for name, variant in zip(_free(experiments), proposal.variants, strict=False)
+                ]
             case DebugProposal():
                 planned = training.plan_experiments([proposal.plan] if proposal.plan else [], brief)
             case _:
@@ -140,6 +158,8 @@ def test_whatever_happens_the_search_ends_within_its_caps_and_its_best_model_is_
     assert search.left >= 0, "no job beyond the cap"
     assert len(search.state["experiments"]) <= limits["experiments"]
     assert search.most_at_once <= parallel
+    ablations = [e for e in routing.experiments_of(state).values() if e.branch is Branch.ABLATE]
+    assert 3 * len(ablations) <= limits["experiments"], "two of three experiments try to get better"
     best = routing.incumbent(state)
     assert state.get("delivered", "baseline") == best, "the best model is what is handed over"
     if Move.CONFIRM in search.moves:

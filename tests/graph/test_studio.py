@@ -159,7 +159,9 @@ def test_a_script_that_was_edited_at_the_gate_is_asked_about_again_and_then_run(
     client: Any, server: Server, goal: dict[str, Any]
 ) -> None:
     """The one real job: the evaluation as users get it, typed in at the gate."""
-    real = (ROOT / "agents" / "evaluator" / "scripts" / "generate.py").read_text(encoding="utf-8")
+    script = ROOT / "agents" / "evaluator" / "scripts" / "generate.py"
+    real = f"import runpy, sys\nsys.path.insert(0, {str(script.parent)!r})\n"
+    real += f"runpy.run_path({str(script)!r}, run_name='__main__')\n"
     run = Thread(client, "evaluator")
     run.start(goal)
     assert run.asked[0]["script_text"] != real
@@ -171,7 +173,7 @@ def test_a_script_that_was_edited_at_the_gate_is_asked_about_again_and_then_run(
     assert state["status"] == "succeeded", state["error"]
     (action,) = server.actions(run.id)
     assert action.job is not None
-    assert "GreedyDecoder" in (Path(action.job.folder) / "generate.py").read_text()
+    assert (Path(action.job.folder) / "generate.py").read_text() == real
     assert state["results"]["baseline/physics/report"]["n"] == 25
 
 

@@ -354,6 +354,9 @@ print("ready", flush=True)
 os.makedirs("out/checkpoint-1")
 for name in ("out/checkpoint-1/state.json", "out/half-written"):
     open(name, "w").write("{}")
+answers = open("out/answers.jsonl", "w")
+answers.write('{"id": 1}\\n{"id": 2')
+answers.flush()
 os.symlink("/etc/hostname", "out/checkpoint-1/link")
 for name in ("out/checkpoint-1/state.json", "out/checkpoint-1"):
     os.utime(name, (1e9, 1e9))
@@ -364,7 +367,8 @@ time.sleep(60)
     spec, key, folder = bench.job(script)
     backend_id = bench.new_runner().submit(spec, key, folder)
     repo = server.hub.dataset("anna/postgrad-run-1")
-    assert eventually(lambda: f"{key}/out/checkpoint-1/state.json" in repo.head.files)
+    kept = {"out/checkpoint-1/state.json", "out/answers.jsonl"}
+    assert eventually(lambda: {f"{key}/{name}" for name in kept} <= set(repo.head.files))
     process = server.only.process
     assert process is not None
     os.killpg(process.pid, signal.SIGKILL)
@@ -372,8 +376,8 @@ time.sleep(60)
     assert (status.state, status.exit_code) == (JobState.FAILED, 137)
     assert "killed by the system" in status.error
     bench.new_runner().fetch(backend_id, folder)
-    kept = [str(path.relative_to(folder)) for path in (folder / "out").rglob("*") if path.is_file()]
-    assert kept == ["out/checkpoint-1/state.json"]
+    assert {str(path.relative_to(folder)) for path in (folder / "out").rglob("*") if path.is_file()} == kept
+    assert (folder / "out" / "answers.jsonl").read_text() == '{"id": 1}\n', "of what grows, the whole lines"
     assert f"{key}/log.txt" in repo.head.files
     assert whole_log(bench.new_runner(), backend_id) == "ready\nsaved\n"
 

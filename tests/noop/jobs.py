@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from agents.evaluator import evaluation
-from agents.evaluator.benchmarks import Benchmark
-from agents.evaluator.tasks import sample_of
+from agents.evaluator.benchmarks.benchmark import Benchmark
+from agents.evaluator.scoring.tasks import sample_of
 from agents.trainer import delivery, training
 from shared_memory.records import Part
 

@@ -84,7 +84,9 @@ def tree_of_experiments(home: Path, low: float = -0.9, high: float = -0.7, text:
              ("e6", "e5", "e5 with epochs 2 → 1", Branch.ABLATE, Verdict.DISCARD, 1.8))  # fmt: skip
     loss(run, "e1", Part.SELECTION, 2.0)
     for name, parent, change, branch, verdict, mean in tried:
-        run.train(name, parent, recipe, verdict, change, loss=mean, branch=branch)
+        epochs = 2 if name == "e5" else 1
+        numbers = recipe.model_copy(update={"learning_rate": 0.00667, "epochs": epochs})
+        run.train(name, parent, numbers, verdict, change, loss=mean, branch=branch)
         loss(run, name, Part.SELECTION, mean)
     loss(run, "e5", Part.REPORT, 1.5)
     run.compare("e5", (low + high) / 2, low, high, 1e-6)

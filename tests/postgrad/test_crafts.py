@@ -158,6 +158,38 @@ def test_evaluate_scores_all_items_through_the_gate(tiny_model: Path, make_goal:
 
 
 @pytest.mark.usefixtures("noop_jobs")
+def test_the_error_of_a_score_is_that_of_its_items_however_often_each_is_asked(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {"question": f"What is {n} + 1?", "answer": str(n + 1), "category": "even" if n % 2 == 0 else "odd",
+         "cluster": f"page {n // 4}"}
+        for n in range(40)
+    ]  # fmt: skip
+    sums = tmp_path / "sums.jsonl"
+    sums.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    scored = postgrad.evaluate(tiny_model, sums, epochs=3, limit=32, approve="auto")
+
+    means: dict[str, list[float]] = {}
+    clusters: dict[str, str] = {}
+    for line in Path(scored["items"]).read_text().splitlines():
+        row = json.loads(line)
+        means.setdefault(row["id"], []).append(row["score"])
+        clusters[row["id"]] = row["cluster"]
+    items = {name: sum(scores) / 3 for name, scores in means.items()}
+    mean = sum(items.values()) / 32
+    # [Miller, arXiv 2411.00640, equation 4]: the squared sums of each cluster's residuals.
+    residuals = {page: sum(items[n] - mean for n in items if clusters[n] == page) for page in set(clusters.values())}
+    assert (scored["n"], scored["epochs"], scored["clusters"]) == (32, 3, len(residuals))
+    assert scored["score"] == pytest.approx(mean)
+    assert scored["stderr"] == pytest.approx(sum(each**2 for each in residuals.values()) ** 0.5 / 32, rel=0.1)
+    assert sum(each["n"] for each in scored["by_part"].values()) == 32
+    assert sum(each["n"] for each in scored["by_category"].values()) == 32
+    assert scored["by_category"].keys() == {"even", "odd"}
+
+
+@pytest.mark.usefixtures("noop_jobs")
 def test_evaluate_takes_any_number_of_items_of_any_format(tiny_model: Path, questions: Path) -> None:
     questions.write_text("".join(questions.read_text().splitlines(keepends=True)[:4]))
 
@@ -178,8 +210,8 @@ def test_eval_on_the_command_line(cli: Cli, tiny_model: Path, questions: Path) -
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["n"] == 40
 
-    table = cli("eval", tiny_model, "--benchmark", questions, "--approve", "auto")
-    assert "on 40 items of sums" in table.stdout
+    table = cli("eval", tiny_model, "--benchmark", questions, "--approve", "auto", "--epochs", 2, "--limit", 30)
+    assert "on 30 items of sums, each asked 2 times" in table.stdout
 
     parked = cli("eval", tiny_model, "--benchmark", questions, "--json")
     assert parked.returncode == 3

@@ -91,13 +91,13 @@ def test_the_page_can_be_read_without_seeing_it(tmp_path: Path) -> None:
     ]
     assert [name for name, count in page.ids.items() if count > 1] == []
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
-    assert len(page.images) == 2
+    assert len(page.images) == 3
     assert all("e1" in str(image["aria-label"]) for image in page.images)
 
 
 def test_the_plots_take_the_colour_of_the_page(tmp_path: Path) -> None:
     html = written(finished_run(tmp_path))[0]
-    assert html.count("<svg") == 2
+    assert html.count("<svg") == 3
     assert "currentColor" in html
     assert "#010203" not in html
     assert "<?xml" not in html

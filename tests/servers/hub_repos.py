@@ -59,6 +59,18 @@ class Blob:
         return entry
 
 
+def folders_of(files: Iterable[str]) -> set[str]:
+    """The folders that the files of a commit are in."""
+    return {"/".join(path.split("/")[:depth]) for path in files for depth in range(1, path.count("/") + 1)}
+
+
+def entry_of(files: Mapping[str, Blob], path: str) -> dict[str, Any]:
+    """A file or a folder in a listing."""
+    if path in files:
+        return files[path].entry(path)
+    return {"type": "directory", "path": path, "size": 0, "oid": hashlib.sha1(path.encode()).hexdigest()}
+
+
 @dataclass(frozen=True)
 class Commit:
     oid: str

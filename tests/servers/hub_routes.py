@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote
 
 import yaml
 
-from tests.servers.hub_repos import Blob, Commit, Repo, front_matter, goes_to_lfs
+from tests.servers.hub_repos import Blob, Commit, Repo, entry_of, folders_of, front_matter, goes_to_lfs
 from tests.servers.hub_viewer import VIEWS, viewed
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ class Routes:
         repo = self._repo(request, kind, id)
         prefix = f"{path}/" if path else ""
         files = self._at(repo, revision).files
-        entries = [files[name].entry(name) for name in sorted(files) if name.startswith(prefix)]
+        listed = sorted([*files, *folders_of(files)])
+        entries = [entry_of(files, name) for name in listed if name.startswith(prefix)]
         if request.query.get("recursive", ["false"])[0].lower() != "true":
             entries = [entry for entry in entries if "/" not in entry["path"].removeprefix(prefix)]
         start = int(request.query.get("cursor", ["0"])[0])
@@ -202,7 +203,8 @@ class Routes:
     def _paths_info(self, request: Request, kind: str, id: str, revision: str) -> Answer:
         files = self._at(self._repo(request, kind, id), revision).files
         paths = parse_qs(request.body.decode()).get("paths", [])
-        return Answer([files[path].entry(path) for path in paths if path in files])
+        known = {*files, *folders_of(files)}
+        return Answer([entry_of(files, path) for path in paths if path in known])
 
     def _refs(self, request: Request, kind: str, id: str) -> Answer:
         refs = self._repo(request, kind, id).refs

@@ -23,6 +23,8 @@ class Says:
     finish_reason: str = "stop"
     model: str = ""
     """That the server says it was; empty names the one that was asked."""
+    calls: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """Name and arguments of the tools that it calls."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +160,13 @@ def _wire(reply: Says | Fault, request: Request, number: int) -> tuple[int, dict
         error = {"message": reply.message, "type": reply.type, "param": None, "code": reply.code}
         return reply.status, {"error": error}
     text = reply.content if isinstance(reply.content, str) else json.dumps(reply.content)
-    choice = {
-        "index": 0, "message": {"role": "assistant", "content": text, "refusal": None}, "logprobs": None,
-        "finish_reason": reply.finish_reason,
-    }  # fmt: skip
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if reply.calls:
+        message["tool_calls"] = [
+            {"id": f"call-{place}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+            for place, (name, arguments) in enumerate(reply.calls)
+        ]
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
     usage = {
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,

@@ -19,6 +19,8 @@ def playbook_says(request: Request) -> Says:
     brief = brief_in(request)
     role = brief.move.role
     assert role is not None
+    if brief.move is Move.ABLATE:  # a model names parts, and is shown no more of them
+        return Says({"parts": list(facts_in(request)["variants"])[: brief.room], "why": ""})
     return Says(RULES[role](brief).plain())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,12 @@ def test_what_it_does_not_know_is_not_found(server: HubServer) -> None:
 
 def test_a_tree_comes_in_pages_and_a_commit_keeps_its_sha(server: HubServer) -> None:
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile, RepoFolder
 
     api = HfApi()
     repo = server.add("anna/many", {f"data/{n:04}.txt": str(n) for n in range(2500)})
-    assert len(list(api.list_repo_tree("anna/many", recursive=True, repo_type="dataset"))) == 2500
+    kinds = Counter(type(entry) for entry in api.list_repo_tree("anna/many", recursive=True, repo_type="dataset"))
+    assert kinds == {RepoFile: 2500, RepoFolder: 1}
     assert len(server.asked("GET /api/datasets/anna/many/tree/main")) == 3
     first = repo.head.oid
     server.push(repo, {"data/0000.txt": "changed"})

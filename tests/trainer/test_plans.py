@@ -11,7 +11,9 @@ from agents.brain import Brief, Move
 from agents.researcher import playbook as researcher
 from agents.trainer import agent, playbook
 from agents.trainer.proposal import Plan, TrainingProposal, with_recipes_of
-from agents.trainer.training import plan_experiments
+from agents.trainer.training import ablated, plan_experiments
+from shared_memory.ablations import Effect, EffectTable, Variant
+from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
 from shared_memory.recipes import METHODS, layout_of, recipe_of
 from shared_memory.records import DatasetRecord, Experiment
@@ -101,6 +103,48 @@ def test_where_all_weights_were_trained_one_more_epoch_begins_at_the_base() -> N
     longer = next(plan for plan in proposed(after(brief("sft"), lora=None)) if plan.recipe.epochs == 2)
     assert not longer.continues
     assert longer.change == "e1 with epochs 1 → 2"
+
+
+def effect(part: str, gain: float, *, raised: bool = True, n: int = 200) -> Effect:
+    return Effect(
+        part=part, kind="number", change="c", given="e1", other="e0", delta=gain, stderr=0.01, ci_low=-1, ci_high=1,
+        p_value=1, p_holm=1, n=n, shrunken=gain, raised=raised,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("effects", "first", "last"),
+    [
+        ([], "one more epoch from e1's checkpoint (1 → 2)", "e1 with batch 4 → 2"),
+        ([effect("lora", 0.06)], "e1 with lora r16 → r32", "e1 with batch 4 → 2"),
+        ([effect("epochs", 0.04), effect("lora", 0.06)], "e1 with lora r16 → r32", "e1 with batch 4 → 2"),
+        ([effect("epochs", 0.01)], "e1 with learning rate 0.001 → 0.002", "one more epoch"),
+        ([effect("learning_rate", 0.05, raised=False)], "e1 with learning rate 0.001 → 0.0005", "0.001 → 0.002"),
+        ([effect("lora", -0.05)], "one more epoch from e1's checkpoint (1 → 2)", "e1 with lora r16 → r32"),
+    ],
+)
+def test_the_next_change_goes_along_what_was_worth_something_and_away_from_what_was_not(
+    effects: list[Effect], first: str, last: str
+) -> None:
+    known = replace(after(brief("sft")), effects=EffectTable(champion="e1", effects=tuple(effects)))
+    changes = [plan.change for plan in proposed(known)]
+    assert changes[0] == first
+    assert last in changes[-1]
+    assert len(changes) == 5, "nothing is left out"
+
+
+def test_a_variant_of_an_experiment_is_trained_from_the_base_and_says_what_it_leaves_out() -> None:
+    e1 = after(brief("sft")).experiments["e1"]
+    variant = Variant(part="lora", kind="number", change="with lora r16 → r8", numbers={"lora": {"r": 8, "alpha": 16}})
+    made = ablated(e1, variant, name="a1", dataset="d1")
+    assert (made.parent, made.change, made.branch.value) == ("e1", "e1 with lora r16 → r8", "ablate")
+    assert made.recipe.lora is not None
+    assert (made.recipe.lora.r, made.continues) == (8, False)
+    again = Variant(part="seed", kind="seed", change="again, by seed 3", seed=3)
+    assert (ablated(e1, again, name="a2", dataset="d1").seed, made.seed) == (3, None)
+    with pytest.raises(BadInput, match="with no rate: Input should be greater than 0"):
+        ablated(e1, variant.model_copy(update={"change": "with no rate", "numbers": {"learning_rate": 0}}),
+                name="a3", dataset="d1")  # fmt: skip
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -187,6 +187,19 @@ def test_what_was_reached_is_not_done_twice() -> None:
     assert (way.spec.timeout_seconds, way.spec.config["resume_from"]) == (3600, "out/checkpoint-80")
 
 
+def test_an_evaluation_goes_on_from_its_answers_and_with_fewer_prompts_where_the_machine_had_no_memory() -> None:
+    settings = {"model": "m", "max_tokens": 256, "micro_batch": 64, "resume_from": None}
+    spec = a_job(purpose=Purpose.EVALUATION).model_copy(update={"config": settings})
+    for kind in ("network", "timed_out", "out_of_host_memory"):
+        way = remedy(spec, failed(kind), checkpoint="job/out")
+        assert way is not None
+        assert way.what.endswith("from the answers that it left")
+        assert way.spec.scope == spec.scope
+        changed = {"micro_batch": 32} if kind == "out_of_host_memory" else {}
+        assert way.spec.config == settings | {"resume_from": "job/out"} | changed
+    assert remedy(spec, failed("out_of_memory"), checkpoint="job/out") is None, "the job itself has tried one at a time"
+
+
 def test_more_time_asks_where_it_costs_more() -> None:
     way = remedy(a_job(), failed("timed_out"))
     assert way is not None

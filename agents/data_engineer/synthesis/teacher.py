@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -20,6 +17,7 @@ from agents.data_engineer.prepare import GENERATED
 from agents.data_engineer.proposal import Generate
 from agents.data_engineer.synthesis.synthesize import PROMPTS, ROWS_A_REQUEST, Order, Teaching, examples_of, topics_of
 from agents.data_engineer.synthesis.verify import ATTEMPTS, ROWS_AT_ONCE
+from agents.hosting import HOSTED, OWN, is_hosted, moved_out
 from agents.jobs.in_process import CANCEL, CONFIG, InProcessRunner, KeptStatus
 from agents.llm import LanguageModel
 from agents.prompting import fill
@@ -30,50 +28,11 @@ from shared_memory.records import Estimate, JobSpec, JobState, Purpose
 from shared_memory.run_paths import RunPaths, write_atomically
 
 SYSTEM, EXAMPLES = "teacher.md", "examples.jsonl"
-HOSTED, OWN = "hosted", "own"
-"""Flavors of a teacher: what a hosted one is shown leaves this machine."""
 SECONDS_A_REQUEST = 20.0
 """What a hosted model takes for eight rows; one on a CPU takes longer, and the time-out is generous."""
 REQUEST_TOKENS = 4000
 """Of a request with its examples, on the long side."""
 TIMEOUT_SECONDS = 4 * 3600
-AT_HOME = ("ollama", "ollama_chat")
-"""Providers whose models are on this machine unless an address says otherwise."""
-ADDRESSES = {
-    "openai": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
-    "hosted_vllm": ("HOSTED_VLLM_API_BASE",),
-    "llamafile": ("LLAMAFILE_API_BASE",),
-    "lm_studio": ("LM_STUDIO_API_BASE",),
-    "ollama": ("OLLAMA_API_BASE",),
-    "ollama_chat": ("OLLAMA_API_BASE",),
-}
-"""Provider → the variables that LiteLLM takes its address from, in its order (`get_llm_provider`, `main.py`). These
-speak to servers of one's own, and to no other address than they are given."""
-OLLAMA_CLOUD = "cloud"
-"""How the tags of models end that Ollama's server on this machine has run at its maker's."""
-
-
-def is_hosted(model: str, api_base: str = "", environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a model runs at somebody else's: not on this machine, and not at an address of a private network.
-
-    The address is `api_base`, or what LiteLLM finds in the environment for the model's provider. A provider that is not
-    in ADDRESSES, a name without one included, counts as hosted wherever its address is: it may read another one. A name
-    is never looked up: what it leads to may change.
-    """
-    provider, _, name = model.partition("/")
-    if provider not in ADDRESSES or (provider in AT_HOME and name.endswith(OLLAMA_CLOUD)):
-        return True
-    address = api_base or next(filter(None, (environ.get(variable, "") for variable in ADDRESSES[provider])), "")
-    if not address:
-        return provider not in AT_HOME
-    host = urlsplit(address).hostname or ""
-    if host == "localhost":
-        return False
-    try:
-        at = ipaddress.ip_address(host)
-    except ValueError:
-        return True
-    return not (at.is_loopback or at.is_private)
 
 
 def refusal(model: str, goal: Goal) -> str:
@@ -161,17 +120,7 @@ def fault_of_config(spec: JobSpec, goal: Goal) -> str:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         return f"its config is no order ({'.'.join(map(str, fault['loc']))}: {fault['msg']}); resume, and edit it again"
-    return refusal(order.teacher, goal) or _moved_out(order.teacher, goal.brain.get("api_base", ""), spec.flavor)
-
-
-def _moved_out(model: str, api_base: str, flavor: str) -> str:
-    """Why a model that was to answer on this machine or network may not be asked; empty where it still does."""
-    if flavor == HOSTED or not is_hosted(model, api_base):
-        return ""
-    return (
-        f"`{model}` was asked about as a model on this machine and is at another address now; "
-        "set the environment as it was, then resume the run"
-    )
+    return refusal(order.teacher, goal) or moved_out(order.teacher, goal.brain.get("api_base", ""), spec.flavor)
 
 
 class _Status(KeptStatus):
@@ -230,7 +179,7 @@ class TeacherRunner(InProcessRunner[_Status]):
         """
         order = Order.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
         model = self._model(order.teacher)
-        if fault := _moved_out(model.name, model.api_base, flavor):
+        if fault := moved_out(model.name, model.api_base, flavor):
             raise BadInput(fault)
         examples = [json.loads(line) for line in (folder / EXAMPLES).read_text(encoding="utf-8").split("\n") if line]
         system = (folder / SYSTEM).read_text(encoding="utf-8")

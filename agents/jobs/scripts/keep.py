@@ -8,9 +8,10 @@
 
 The command runs in a folder of its own, with links to everything in `--inputs`; its output is passed on as it comes.
 `out/` of that folder and the output, as `log.txt`, are uploaded to `--folder` of the data set repository: every
-`--every` seconds what has not changed for a while, and at the end, after a failure too, all of it. The exit status is
-the command's, and KEEP_FAILED where the command succeeded and its output could not be kept. A SIGTERM is passed on. The
-token is `POSTGRAD_KEEP_TOKEN`, which the command does not get to see in its environment.
+`--every` seconds what has not changed for a while, and of a `.jsonl` that grows its whole lines; at the end, after a
+failure too, all of it. The exit status is the command's, and KEEP_FAILED where the command succeeded and its output
+could not be kept. A SIGTERM is passed on. The token is `POSTGRAD_KEEP_TOKEN`, which the command does not get to see in
+its environment.
 """
 
 import argparse
@@ -23,6 +24,10 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 TOKEN = "POSTGRAD_KEEP_TOKEN"  # noqa: S105 - the name of a variable
 OUT, LOG = "out", "log.txt"
@@ -62,11 +67,27 @@ class Keeper:
                         delete_patterns=[f"{OUT}/**"] if final else None,
                         commit_message="Keep what the job made" + ("" if final else " so far"),
                     )
+                    if not final:
+                        self._keep_growing(api)
                     return
                 except Exception as error:
                     if attempt == TRIES - 1 or not final or not _may_pass(error):
                         raise
                     time.sleep(min(LONGEST_WAIT, 2**attempt))
+
+    def _keep_growing(self, api: "HfApi") -> None:
+        """The whole lines of files right in `out/` that are written to all the time, as answers and metrics are."""
+        for path in sorted((self._work / OUT).glob("*.jsonl")):
+            # A copy: what is uploaded must not change meanwhile.
+            lines, end, _ = path.read_bytes().rpartition(b"\n") if not path.is_symlink() else (b"", b"", b"")
+            if end and path.stat().st_mtime > time.time() - SETTLED_SECONDS:
+                api.upload_file(
+                    repo_id=self._repo,
+                    repo_type="dataset",
+                    path_or_fileobj=lines + end,
+                    path_in_repo=f"{self._folder}/{OUT}/{path.name}",
+                    commit_message=f"Keep {path.name} so far",
+                )
 
     def _left_out(self, final: bool) -> list[str]:
         """Links, which may point anywhere; before the end, entries of `out/` that something was just written to."""

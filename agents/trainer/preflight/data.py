@@ -111,6 +111,8 @@ def letters_balanced(case: Case) -> Check:
         return ok(name, f"{total} answers, the letters are balanced")
     what = f"`{most}` is the answer of {100 * times / total:.0f} % of {total} rows, of {choices} letters"
     fix = "drop rows of the frequent letters; shuffle choices only where no reasoning names them"
+    if "balance_letters" in case.facts.left_out:
+        return warning(name, what, "it was left out to learn what it is worth")
     return fault(name, what, fix) if times / total >= min(2 / choices, 0.95) else warning(name, what, fix)
 
 

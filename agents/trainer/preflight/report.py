@@ -71,6 +71,8 @@ class Facts(Record):
     """Whether those are a random sample; False: the first ones."""
     new_tokens: tuple[str, ...] | None = None
     """Special tokens that the job adds to the base's vocabulary; None where that is not known."""
+    left_out: tuple[str, ...] = ()
+    """Steps of the data's making that an ablation leaves out: what they guard against is what it measures."""
     command: str = ""
     """The command line that starts the job, where it goes through a shell."""
     cache_folder: str = ""

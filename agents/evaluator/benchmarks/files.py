@@ -14,9 +14,10 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import ValidationError
 
-from agents.evaluator.calls import of_messages
-from agents.evaluator.items import AnyItem, Item, Message, TextItem, as_text
-from agents.evaluator.listed_choices import LISTED, choices_of, keep_their_places
+from agents.evaluator.benchmarks import rubrics
+from agents.evaluator.benchmarks.items import AnyItem, Item, Message, TextItem, as_text, half_of
+from agents.evaluator.benchmarks.listed_choices import LISTED, choices_of, keep_their_places
+from agents.evaluator.scoring.calls import of_messages
 from agents.multiple_choice import LETTERS
 from shared_memory.errors import BadInput
 from shared_memory.records import Part
@@ -33,6 +34,8 @@ FORMATS: tuple[tuple[tuple[str, ...], tuple[Metric, ...]], ...] = (
     *((columns, ("choice",)) for columns in LISTED),
     (("prompt", "chosen", "rejected"), ("preference",)),
     (("question", "calls"), ("calls",)),
+    (("question", rubrics.KEY), ("rubric",)),
+    (("prompt", rubrics.KEY), ("rubric",)),
     (("prompt", "completion"), ("loss", "exact", "numeric", "regex", "calls")),
     (("question", "answer"), ("exact", "loss", "numeric", "regex", "calls")),
 )
@@ -151,6 +154,8 @@ def _gpqa_choices(row: dict[str, Any], where: str) -> list[str]:
 def _text_item(row: dict[str, Any], columns: tuple[str, ...], metric: Metric, where: str) -> TextItem:
     if columns == TEXT[0]:
         return _passage(row, where)
+    if columns[-1] == rubrics.KEY:
+        return _rubric_item(row, columns[0], where)
     if columns[-1] == "calls":
         row = {**row, "calls": [{"role": "assistant", "content": "", "tool_calls": _calls(row.get("calls"), where)}]}
     prompt, completion, *rejected = (
@@ -185,6 +190,23 @@ def _text_item(row: dict[str, Any], columns: tuple[str, ...], metric: Metric, wh
     if fault := _fault_of_reference(item, metric):
         raise BadInput(f"{where}: `{columns[1]}` {fault}; mend or drop the row")
     return item
+
+
+def _rubric_item(row: dict[str, Any], asked: str, where: str) -> TextItem:
+    prompt = _messages(row, asked, "user", where)
+    try:
+        criteria = [each.plain() for each in rubrics.criteria_of(row.get(rubrics.KEY))]
+    except ValueError as error:
+        raise BadInput(f"{where}: `{rubrics.KEY}` cannot be graded by ({error}); mend or drop the row") from error
+    record_id = _record_id(row, json.dumps([[message.content for message in prompt], criteria]))
+    return TextItem(
+        id=record_id,
+        prompt=prompt,
+        metadata={rubrics.KEY: criteria},
+        category=_category(row),
+        cluster=_cluster(row),
+        part=_part(row, record_id, where),
+    )
 
 
 def _fault_of_reference(item: TextItem, metric: Metric) -> str:
@@ -299,7 +321,7 @@ def _part(row: dict[str, Any], record_id: str, where: str) -> Part:
     """The part that the file gives, else by a hash of the record id: half selects, half reports."""
     given = row.get("Part") or row.get("part")
     if not given:
-        return Part.SELECTION if hashlib.sha256(record_id.encode()).digest()[0] % 2 else Part.REPORT
+        return half_of(record_id)
     try:
         return Part(str(given))
     except ValueError as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, Protocol
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any
 
-from agents.evaluator import programs, scorers
-from agents.evaluator.items import AnyItem, Item, Message, TextItem
-from agents.multiple_choice import LETTERS
+from agents.evaluator.benchmarks import inspect_tasks
+from agents.evaluator.benchmarks.items import AnyItem, Item, Message, TaskItem, TextItem
+from agents.evaluator.scoring import graded, programs, scorers
+from agents.evaluator.scoring.judge import Judge as Judge
 from shared_memory.records import Part
 
 if TYPE_CHECKING:
@@ -18,13 +20,7 @@ if TYPE_CHECKING:
     from inspect_ai.scorer import Scorer
     from inspect_ai.solver import Solver
 
-    from agents.evaluator.benchmarks import Benchmark
-
-
-class Judge(Protocol):
-    """A language model that grades; see judge.py."""
-
-    name: str
+    from agents.evaluator.benchmarks.benchmark import Benchmark
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,12 @@ def _method(benchmark: Benchmark, judge: Judge | None) -> tuple[Solver, Scorer]:
             return generate(), scorers.same_calls()
         case "code":
             return generate(), programs.passes_its_tests()
+        case "task":
+            return inspect_tasks.method(benchmark.name, benchmark.local)
+        case "rubric":
+            return generate(), graded.meets_rubric(judge)
+        case "pairwise":
+            return generate(), graded.beats_baseline(judge)
         case _:
             raise NotImplementedError(benchmark.metric)
 
@@ -78,7 +80,7 @@ def sample_of(item: AnyItem, epoch: int) -> Sample:
     from inspect_ai.dataset import Sample
 
     if isinstance(item, Item):
-        choices, answer = shuffled(item, epoch)
+        choices, [answer] = shuffled(item, epoch)
         asked = f"{item.passage}\n\n{item.question}" if item.passage else item.question
         return Sample(id=item.id, input=asked, choices=choices, target=answer)
     if isinstance(item, TextItem):
@@ -87,24 +89,29 @@ def sample_of(item: AnyItem, epoch: int) -> Sample:
         target = [item.reference]
     else:
         beside, target = {}, list(item.target)
+    if isinstance(item, TaskItem) and item.choices:
+        choices, target = shuffled(item, epoch)
+    else:
+        choices = []
     return Sample(
         id=item.id,
         input=[chat_message(message) for message in item.prompt],
-        choices=list(item.choices) or None,
+        choices=choices or None,
         target=target,
         metadata={**item.metadata, **beside},
     )
 
 
-def shuffled(item: Item, epoch: int) -> tuple[list[str], str]:
-    """The choices and the right letter in an epoch."""
-    from agents.evaluator.listed_choices import keep_their_places
+def shuffled(item: Item | TaskItem, epoch: int) -> tuple[list[str], list[str]]:
+    """The choices and the letters of the right ones in an epoch."""
+    from agents.evaluator.benchmarks.listed_choices import keep_their_places
 
     order = list(range(len(item.choices)))
     if epoch > 1 and not keep_their_places(list(item.choices)):
         Random(f"{item.id} {epoch}").shuffle(order)
-    right = order.index(LETTERS.index(item.answer))
-    return [item.choices[place] for place in order], LETTERS[right]
+    letters = [item.answer] if isinstance(item, Item) else item.target
+    right = [ascii_uppercase[order.index(ascii_uppercase.index(letter))] for letter in letters]
+    return [item.choices[place] for place in order], right
 
 
 PLAIN = "plain"

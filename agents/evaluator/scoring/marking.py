@@ -11,8 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agents.evaluator import calls, programs, scorers, tasks
-from agents.evaluator.tasks import PLAIN, Judge, Task, task_of
+from agents.evaluator.benchmarks import inspect_tasks, rubrics
+from agents.evaluator.scoring import calls, graded, programs, repetition, scorers, tasks
+from agents.evaluator.scoring import judge as grading
+from agents.evaluator.scoring.tasks import PLAIN, Judge, Task, task_of
 from shared_memory.errors import PostgradError
 from shared_memory.record import Record, canonical_digest
 from shared_memory.records import Part
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from inspect_ai.model import ChatMessage
     from inspect_ai.solver import TaskState
 
-    from agents.evaluator.benchmarks import Benchmark
+    from agents.evaluator.benchmarks.benchmark import Benchmark
 
 AT_ONCE = 8
 """Answers that are marked side by side: a judge is waited for."""
@@ -107,6 +109,8 @@ async def _marked(benchmark: Benchmark, task: Task, key: tuple[str, int], answer
     sample = task.samples[key]
 
     async def replay(state: TaskState, *_: Any, **__: Any) -> TaskState:
+        if state.output.choices:
+            raise PostgradError(f"{benchmark.name} goes on after the first answer, which is not part of this version")
         state.output = ModelOutput.from_content(
             str(state.model), answer.output, stop_reason="max_tokens" if answer.truncated else "stop"
         )
@@ -117,7 +121,7 @@ async def _marked(benchmark: Benchmark, task: Task, key: tuple[str, int], answer
     score = await task.scorer(state, Target(sample.target))
     if score is None:
         raise PostgradError(f"{benchmark.name} gave no score to item {key[0]}; look at its scorer")
-    value = score.value if not isinstance(score.value, dict) else next(iter(score.value.values()))
+    value = score.value[benchmark.value] if isinstance(score.value, dict) else score.value
     return value_to_float()(value), str(score.answer or "")
 
 
@@ -172,13 +176,15 @@ def _all(do: Callable[[tuple[str, int]], Coroutine[Any, Any, T]], keys: Sequence
         raise first from group
 
 
-def versions() -> dict[str, str]:
-    """Package → version of what asks and marks here."""
-    return {"inspect-ai": version("inspect-ai")}
+def versions(benchmark: Benchmark | None = None) -> dict[str, str]:
+    """Package → version of what asks and marks here; of a benchmark, or what it is for all of them."""
+    packages = ["inspect-ai", *(["inspect-evals"] if benchmark and benchmark.is_of_inspect_evals else [])]
+    return {package: version(package) for package in packages}
 
 
 def scoring_digest() -> str:
     """sha256 of the code that asks and marks, with the versions of what it stands on."""
-    files = [Path(str(module.__file__)) for module in (tasks, scorers, calls, programs)] + [Path(__file__)]
+    modules = (tasks, inspect_tasks, scorers, calls, programs, graded, grading, rubrics, repetition)
+    files = [Path(str(module.__file__)) for module in modules] + [Path(__file__), *grading.PROMPTS.glob("*.md")]
     code = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return canonical_digest({"code": code, "versions": versions()})

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from agents.evaluator import calls
+from agents.evaluator.scoring import calls
 
 if TYPE_CHECKING:
     from inspect_ai.scorer import Score, Scorer, Target

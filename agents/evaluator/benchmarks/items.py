@@ -3,6 +3,8 @@ samples of somebody else's task."""
 
 from __future__ import annotations
 
+import hashlib
+from string import ascii_uppercase
 from typing import Any, ClassVar
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
@@ -132,12 +134,17 @@ class TaskItem(_Sparse):
     @property
     def reference(self) -> str:
         """The right answer in words: of letters, the choices that they stand for."""
-        if self.choices and all(target in LETTERS[: len(self.choices)] for target in self.target):
-            return "\n".join(self.choices[LETTERS.index(target)] for target in self.target)
+        if self.choices and all(target in ascii_uppercase[: len(self.choices)] for target in self.target):
+            return "\n".join(self.choices[ascii_uppercase.index(target)] for target in self.target)
         return "\n".join(self.target)
 
 
 AnyItem = Item | TextItem | TaskItem
+
+
+def half_of(record_id: str) -> Part:
+    """The part of an item by a hash of its id alone: in whatever sets it is, half of them selects and half reports."""
+    return Part.SELECTION if hashlib.sha256(record_id.encode()).digest()[0] % 2 else Part.REPORT
 
 
 def as_text(value: Any) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agents.evaluator.items import as_text
+from agents.evaluator.benchmarks.items import as_text
 from agents.multiple_choice import LETTERS
 from shared_memory.errors import BadInput
 
