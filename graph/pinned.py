@@ -69,7 +69,7 @@ def read_original(desk: Desk) -> Original:
     name = journal.notes("champion").get("champion", {}).get("experiment", "")
     if name not in experiments:
         what = "its champion is the base model" if name == BASELINE else "it has saved no champion"
-        raise BadInput(f"run {run_id} has nothing to reproduce: {what}; `postgrad show {run_id}` tells how it stands")
+        raise BadInput(f"run {run_id} has no model of its own: {what}; `postgrad show {run_id}` tells how it stands")
     goal, base_model = _goal_of(desk), _record(journal.notes("base_model"), "base_model", "its model", desk)
     results = journal.all(EvalResult)
     result, baseline = (results.get(f"{who}/{goal.primary.id}/{Part.REPORT}") for who in (name, BASELINE))
@@ -142,7 +142,10 @@ def verify(original: Original) -> None:
     entry, spec = original.goal.primary, original.path[-1].spec
     benchmark = load_benchmark(entry)
     if settings_digest(benchmark, spec, original.result.judge) != original.result.settings_digest:
-        raise BadInput(f"benchmark {entry.id} has changed since the run ({entry.path}); bring the same file back")
+        raise BadInput(
+            f"benchmark {entry.id} ({entry.path or entry.name}), or what scores it, has changed since the run; "
+            "bring the same file back, or take the version of postgrad that made the run"
+        )
     for result in (original.result, original.baseline):
         require_scores(result, benchmark)
 

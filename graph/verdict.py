@@ -195,9 +195,11 @@ def scored(job: Job, spec: JobSpec, benchmark: Benchmark, goal: Goal, state: Run
     finally:
         desk.count_time(time.monotonic() - began)
     if judge is not None:
-        share = sum(result.n for result in results if result.part is Part.REPORT) / sum(each.n for each in results)
         usd_micro = desk.budget(goal).spent().usd_micro - before
-        cost = {"usd_micro": usd_micro, "report_usd_micro": round(share * usd_micro)}
+        # As if nothing had been graded before: what a resumed grading, or another run, had on disk cost nothing here.
+        whole = usd_micro * (judge.asked + judge.reused) / max(1, judge.asked)
+        share = sum(item.part is Part.REPORT for item in benchmark.items) / sum(result.n for result in results)
+        cost = {"usd_micro": usd_micro, "report_usd_micro": round(share * whole)}
         desk.journal.note("judged", job.key, {**judge.notes, **cost})
         desk.emit("note", text=judge.told)
     return results
@@ -208,8 +210,8 @@ def _require_same_settings(name: str, state: RunState) -> None:
     result, baseline = routing.selection_result(state, name), routing.selection_result(state, routing.BASELINE)
     if result and baseline and result.settings_digest != baseline.settings_digest:
         raise PostgradError(
-            "it was measured with other settings than the baseline, so the scores cannot be compared; "
-            "resume, and approve it as it is"
+            "it was measured with other settings than the baseline, or on other items: scores cannot be compared; "
+            "resume, with the benchmark as it was, and approve the job as it is"
         )
 
 

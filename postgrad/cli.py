@@ -62,7 +62,7 @@ def run(
     experiments: Annotated[int | None, typer.Option(help="Cap on experiments; 0 only scores the base model.")] = None,
     parallel: Annotated[int | None, typer.Option(help="Experiments in one gate and in flight together.")] = None,
     brain: Annotated[str | None, typer.Option(help="The mind of the roles: playbook, or a LiteLLM model.")] = None,
-    on: Annotated[str | None, typer.Option(help="Where jobs run: local | hf | slurm.")] = None,
+    on: Annotated[str | None, typer.Option(help="Where jobs run: local | hf | slurm; api only scores.")] = None,
     flavor: Annotated[str | None, typer.Option(help="Hardware there; without it the cheapest that fits.")] = None,
     push_to: Annotated[str | None, typer.Option(help="Hub repository for the model.")] = None,
     sandbox: Annotated[str | None, typer.Option(help="Of generators: auto (in one, or refused) | none.")] = None,

@@ -69,7 +69,7 @@ def _notes(pair: Mapping[str, Any]) -> list[str]:
     notes = [f"{p_value(pair['p_value'])} ({pair['test']})"]
     if corrected:
         notes.append(f"{p_value(pair['p_corrected'])} after Holm's correction for {pair['looked_at']} candidates")
-    if pair["mde"] is not None:
+    if pair["mde"] is not None and not (unit == "fraction" and pair["mde"] >= 1):
         notes.append(f"a true difference of {difference(pair['mde'], unit)[1:]} shows in 80 % of cases")
     notes.append(f"{pair['discordant']} of {pair['n']} items differ")
     if pair["clusters"]:

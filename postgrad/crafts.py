@@ -145,7 +145,7 @@ def evaluate(
     the gate like any other: give `decide`, or `approve="auto"`.
 
     Raises BadInput for a model, benchmark or option that cannot be used, Conflict where the run waits for an answer,
-    and PostgradError where it ends without a score.
+    and PostgradError where it ends without a score, or with one that its own certificate contradicts.
     """
     settings = settings or load_settings()
     goal = evaluation_goal(model, benchmark, **options)
@@ -155,7 +155,10 @@ def evaluate(
             f"run {summary['run_id']} waits for approval; give `decide`, or approve='auto', "
             f"or `postgrad approve {summary['run_id']}` it, then `postgrad eval --resume {summary['run_id']}`"
         )
-    return evaluation_of(settings, summary["run_id"])
+    scored = evaluation_of(settings, summary["run_id"])
+    if summary["status"] == "failed":
+        raise PostgradError(f"the score cannot be trusted: {summary['error']}")
+    return scored
 
 
 _SECTIONS = {

@@ -8,6 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared_memory.errors import PostgradError
+
 
 @dataclass(frozen=True)
 class RunPaths:
@@ -88,13 +90,24 @@ class RunPaths:
         return self.files / digest
 
     def fill_job_folder(self, key: str, files: dict[str, str], config: str) -> Path:
-        """Lay out the folder of a job: its files by name and `config.json`; safe to repeat."""
+        """Lay out the folder of a job: its files by name and `config.json`; safe to repeat.
+
+        Raises PostgradError where a stored file is not what its digest says: the approval was for that content alone.
+        """
         folder = self.job(key)
         folder.mkdir(parents=True, exist_ok=True)
         for name, digest in files.items():
             if not (folder / name).exists():
                 temporary = folder / f".{name}.part"
                 shutil.copyfile(self.stored(digest), temporary)
+                with temporary.open("rb") as stream:
+                    copied = hashlib.file_digest(stream, "sha256").hexdigest()
+                if copied != digest:
+                    temporary.unlink()
+                    raise PostgradError(
+                        f"{name} is not what was approved: {self.stored(digest)} was changed since; "
+                        "bring its content back, and resume; to change a job, edit it at the gate"
+                    )
                 temporary.replace(folder / name)
         write_atomically(folder / "config.json", config.encode())
         return folder

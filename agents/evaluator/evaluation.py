@@ -128,12 +128,12 @@ def evaluation_estimate(
     rows = _rows(benchmark, parts)
     written = UNCALIBRATED_SECONDS_AN_ANSWER if benchmark.is_written else 0.0
     read = UNCALIBRATED_SECONDS_A_BYTE * sum(map(len, rows)) / len(rows)
-    per_item = seconds_an_item or max(written, read) * max(1.0, model.parameters / 1e8)
+    per_item = seconds_an_item or max(written, read) * max(1.0, model.parameters / 1e8) * benchmark.epochs
     basis = (
         "measured on an earlier evaluation of this run" if seconds_an_item else "a rough guess from the model's size"
     )
     return Estimate(
-        hours=round((15 + per_item * len(rows) * benchmark.epochs) / 3600, 4),
+        hours=round((15 + per_item * len(rows)) / 3600, 4),
         usd_micro=0,
         memory_gib=_memory_gib(benchmark, model),
         basis=f"{per_item:.2f} s an item, {basis}",
@@ -351,12 +351,15 @@ def claim(baseline: EvalResult, champion: EvalResult, benchmark: Benchmark) -> C
 
 def item_scores(result: EvalResult, benchmark: Benchmark) -> dict[str, float]:
     """Item → score on the result's part, the mean where an item was asked several times."""
+    rows = read_items(Path(result.items))
+    if benchmark.engine == "lighteval":  # which keeps its items to itself
+        return item_means(row for row in rows if row["part"] == result.part)
     wanted = {item.id for item in benchmark.items if item.part == result.part}
-    return item_means(row for row in read_items(Path(result.items)) if row["id"] in wanted)
+    return item_means(row for row in rows if row["id"] in wanted)
 
 
 def seconds_an_item(results: Iterable[EvalResult], benchmark: str = "") -> float | None:
-    """Seconds an item took in the slowest evaluation of this run so far, None before the first.
+    """Seconds an item took, however often it was asked, in the slowest evaluation of this run; None before the first.
 
     `benchmark`: the one that counts; empty for all.
     """

@@ -35,7 +35,7 @@ class TrainingProposal(Proposal):
     def summary(self) -> str:
         if not self.plans:
             return self.why or "nothing is left to try"
-        return "; ".join(f"{plan.change} ({plan.why})" for plan in self.plans)
+        return "; ".join(f"{plan.change} ({plan.why})" if plan.why else plan.change for plan in self.plans)
 
 
 class AblationProposal(Proposal):

@@ -396,6 +396,7 @@ def test_one_that_ignores_every_signal_and_one_that_burns_processor_time_are_end
     assert run(burner, cpu_seconds=0.5).limit == "cpu"
 
 
+@pytest.mark.slow
 def test_a_fork_bomb_is_ended_with_all_its_processes(marker: str) -> None:
     result = run("import os\nwhile True: os.fork()", marker, processes=16)
     assert result.limit == "processes"

@@ -83,6 +83,9 @@ def test_a_question_may_hold_any_sign_and_the_file_a_byte_order_mark(tmp_path: P
     path = tmp_path / "mine.jsonl"
     path.write_text("\ufeff" + json.dumps(row(1, Question=question), ensure_ascii=False) + "\n", encoding="utf-8")
     assert load(path).items[0].question == question
+    halved = r'{"question": "x", "calls": [{"name": "look", "arguments": {"at": "\ud83d"}}]}'
+    path.write_text(halved)
+    assert load(path).items[0].model_dump_json().encode()
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,7 @@ def test_a_question_may_hold_any_sign_and_the_file_a_byte_order_mark(tmp_path: P
             [{"question": "x", "answer": "y", "tools": [{"name": "look"}]}],
             "or tools are called, so it cannot be matched",
         ),
+        ([{"prompt": [{"role": "human", "content": "x"}], "rubric": ["y"]}], "row 1: a message has the role `human`"),
         ([{"text": "Seven km.", "label": 1}], "has the columns text, label; rename them to: Question"),
     ],
 )
@@ -275,6 +279,7 @@ def test_the_same_items_scored_in_another_way_are_another_benchmark(tmp_path: Pa
     ("name", "content", "words"),
     [
         ("a.jsonl", b'{"Question": 1}\nnot json\n', "line 2 is not JSON"),
+        ("a.jsonl", b"[" * 100_000, "line 1 is not JSON"),
         ("a.jsonl", b"[1, 2]\n", "line 1 is not a JSON object"),
         ("a.jsonl", b"\xff\xfe\x00", "not a readable jsonl file"),
         ("a.parquet", b"Question,Answer\n1,2\n", "not a readable parquet file"),

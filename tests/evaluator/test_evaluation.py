@@ -75,6 +75,7 @@ def a_trained_model(folder: Path, quality: float) -> str:
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.slow
 def test_a_real_evaluation_scores_both_parts_by_its_metric(
     metric: str, tiny_model: Path, tmp_path: Path, paths: RunPaths
 ) -> None:

@@ -31,7 +31,16 @@ def sizes(rows: int) -> Counter[Part]:
 
 @pytest.mark.parametrize(
     ("rows", "held_out"),
-    [(80, 40), (200, 40), (250, 50), (500, 100), (2_000, 100), (3_000, 150), (20_000, 1_000), (90_000, 1_000)],
+    [
+        (80, 40),
+        (200, 40),
+        (250, 50),
+        (500, 100),
+        (2_000, 100),
+        (3_000, 150),
+        (20_000, 1_000),
+        pytest.param(90_000, 1_000, marks=pytest.mark.slow),
+    ],
 )
 def test_five_percent_are_held_out_within_bounds_and_never_a_small_set_whole(rows: int, held_out: int) -> None:
     assert sizes(rows) == {Part.SELECTION: held_out // 2, Part.REPORT: held_out // 2}

@@ -103,6 +103,7 @@ def test_its_item_records_make_scores_like_any_others(
     assert first["settings_digest"] == second["settings_digest"]
     evidence = gather(settings, Database.open(settings.database), first["run_id"])
     assert {tuple(each.versions.items()) for each in evidence.results.values()} == {(("lighteval", "0.13.0"),)}
+    assert (evidence.row.status, evidence.row.error) == ("succeeded", "")
     same = postgrad.compare(first["run_id"], second["run_id"])
     assert (same["n"], same["delta"]) == (100, 0.0)
 

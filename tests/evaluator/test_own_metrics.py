@@ -85,7 +85,8 @@ def test_two_calls_of_one_reply_may_come_in_any_order() -> None:
     reply = '<tool_call>{"name": "a"}</tool_call><tool_call>{"name": "b", "arguments": "{\\"x\\": 1}"}</tool_call>'
     assert calls_in(reply) == [Call("a", {}), Call("b", {"x": 1})]
     assert calls_in('<tool_call>{"name": "a"}</tool_call><tool_call>{"name": </tool_call>') is None
-    assert calls_in("f(" * 5000) is None
+    for unreadable in ("f(" * 5000, "[" * 100_000, "f(x={1, 2})", "f(x=b'1')", "f(x={[1]: 2})"):
+        assert calls_in(unreadable) is None
 
 
 def test_questions_about_one_passage_are_shown_with_it_and_belong_together(tmp_path: Path) -> None:

@@ -64,6 +64,24 @@ def test_every_job_stops_at_the_gate_and_is_asked_once(make_goal: MakeGoal, sett
     assert [decision.by for decision in decisions] == ["person"] * 8
 
 
+def test_a_script_that_was_changed_on_disk_after_it_was_shown_is_not_run_and_can_be_brought_back(
+    make_goal: MakeGoal, settings: Settings
+) -> None:
+    parked = postgrad.run(make_goal(approve="ask", experiments=0))
+    (files,) = settings.home.glob("runs/*/files")
+    (script,) = [path for path in files.iterdir() if b"import" in path.read_bytes()]
+    shown = script.read_bytes()
+    script.write_bytes(shown + b"# not shown")
+
+    summary = postgrad.resume(parked["run_id"], decide=approve_all)
+    assert summary["status"] == "failed"
+    assert "generate.py is not what was approved" in summary["error"]
+    assert not list(settings.home.glob("runs/*/jobs/*/generate.py"))
+
+    script.write_bytes(shown)
+    assert postgrad.resume(parked["run_id"], decide=approve_all)["status"] == "succeeded"
+
+
 def test_without_an_answer_the_run_waits_and_nothing_was_started(make_goal: MakeGoal, settings: Settings) -> None:
     summary = postgrad.run(make_goal(approve="ask"))
 

@@ -202,6 +202,7 @@ def test_the_goal_is_studios_form(client: Any) -> None:
     assert {"jobs to run", "edited", "a slot is free", "another way"} <= {edge.get("data") for edge in drawn["edges"]}
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_server_and_the_next_one_goes_on_with_what_ran(
     tmp_path: Path, goal: dict[str, Any], server: Server
 ) -> None:

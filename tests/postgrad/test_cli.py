@@ -95,6 +95,7 @@ def test_a_run_parks_at_a_gate_and_approve_goes_on_to_the_next(
     assert cli("approve", "last").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_rejection_reaches_the_report(cli: Cli, make_goal: MakeGoal) -> None:
     cli("run", make_goal(approve="ask"))
     rejected = cli("approve", "last", "--reject", "not today", "--json")
@@ -103,6 +104,7 @@ def test_a_rejection_reaches_the_report(cli: Cli, make_goal: MakeGoal) -> None:
     assert "not today" in cli("show", "last", "--json").stdout + cli("report", "last", "--json").stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_parks_the_run_and_resume_ends_it(
     environment: dict[str, str], cli: Cli, make_goal: MakeGoal, settings: Settings
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_killed_worker_is_reported_and_resume_submits_nothing_twice(
     assert {action.attempt for action in actions} == {1}
 
 
+@pytest.mark.slow
 def test_of_two_resumes_one_drives_and_the_other_attaches(
     environment: dict[str, str], cli: Cli, make_goal: MakeGoal, settings: Settings
 ) -> None:

@@ -37,10 +37,10 @@ def records(path: Path, rate: float, *, n: int = 224, k: int = 1, cluster: int =
                     "score": float(right),
                     "answered": right or how > 0.4,
                     "truncated": not right and how < 0.2,
-                    "output": QUESTION,
+                    "output": f"{QUESTION}\u2028",
                 }
             )
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
@@ -111,6 +111,8 @@ def test_items_of_a_passage_are_taken_as_a_whole(tmp_path: Path) -> None:
     assert (alone["clusters"], shared["clusters"]) == (0, 28)
     assert alone["delta"] == shared["delta"]
     assert shared["test"] == "permutation of signs by cluster"
+    one_tells = postgrad.compare(tmp_path / "a.jsonl", records(tmp_path / "b.jsonl", 0.6))
+    assert one_tells["clusters"] == 28
 
 
 def test_several_models_are_each_compared_with_the_first_and_the_p_values_corrected(tmp_path: Path) -> None:

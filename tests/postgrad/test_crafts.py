@@ -205,6 +205,7 @@ def test_an_evaluation_that_nobody_approves_says_how_to_go_on(tiny_model: Path, 
         postgrad.evaluate(tiny_model, questions, decide=lambda requests: False)
 
 
+@pytest.mark.slow
 def test_eval_on_the_command_line(cli: Cli, tiny_model: Path, questions: Path) -> None:
     done = cli("eval", tiny_model, "--benchmark", questions, "--approve", "auto", "--json")
     assert done.returncode == 0, done.stderr

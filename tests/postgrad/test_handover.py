@@ -84,6 +84,7 @@ def test_a_detached_run_is_followed_from_another_terminal_parked_by_a_signal_and
 
 
 @pytest.mark.usefixtures("slow_training")
+@pytest.mark.slow
 def test_a_signal_to_the_terminal_parks_the_run_and_another_worker_takes_its_job_up(
     cli: Cli,  # noqa: F811
     make_goal: MakeGoal,

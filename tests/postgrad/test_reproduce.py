@@ -176,7 +176,7 @@ def test_another_base_model_is_refused(make_goal: MakeGoal, tmp_path: Path, tiny
 
 def test_a_run_without_a_champion_of_its_own_cannot_be_reproduced(make_goal: MakeGoal) -> None:
     summary = postgrad.run(make_goal(experiments=0))
-    with pytest.raises(BadInput, match="nothing to reproduce: its champion is the base model"):
+    with pytest.raises(BadInput, match="no model of its own: its champion is the base model"):
         reproduce(summary["run_id"])
 
 
@@ -265,6 +265,7 @@ def test_a_job_without_any_record_ends_it_and_is_named(champion: str, settings: 
     assert f"of run {champion} is gone" in ended["reason"]
 
 
+@pytest.mark.slow
 def test_the_command_line_tells_by_its_exit_code(champion: str, settings: Settings) -> None:
     def command(*arguments: str) -> tuple[int, dict[str, Any]]:
         line = [sys.executable, "-m", "postgrad", "reproduce", *arguments, "--json"]

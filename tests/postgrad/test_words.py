@@ -119,6 +119,7 @@ def test_a_language_model_reads_the_rest_of_the_goal_from_the_text(
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_language_model_that_may_write_the_rows_stands_in_for_data(
     cli: Cli,  # noqa: F811
     make_goal: MakeGoal,
@@ -147,6 +148,7 @@ def plan_of(cli: Cli, goal: Path) -> dict[str, Any]:  # noqa: F811
     return plan
 
 
+@pytest.mark.slow
 def test_a_teacher_that_cannot_be_paid_is_told_and_counted(cli: Cli, make_goal: MakeGoal) -> None:  # noqa: F811
     goal = make_goal(generator="")
     goal.write_text(goal.read_text().replace("[data]\n", '[data]\nteacher = "openai/gpt-4o"\n'))

@@ -122,6 +122,7 @@ def divergence(teacher: Any, student: Any, tokenizer: Any) -> float:
     return math.fsum(found) / len(found)
 
 
+@pytest.mark.slow
 def test_distillation_brings_the_model_to_its_teacher(warm: Warm, tiny_model: Path, tmp_path: Path) -> None:
     teacher = make_tiny_model(tmp_path / "teacher", seed=1)
     settings = {"method": "distill", "teacher": teacher, "lora": None, "epochs": 20, "learning_rate": 3e-3}

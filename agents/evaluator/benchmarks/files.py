@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,8 @@ FORMATS: tuple[tuple[tuple[str, ...], tuple[Metric, ...]], ...] = (
 """Columns → metrics that can score them, the one that `auto` takes first. Texts are strings, or lists of messages, with
 `tools` beside them where they call any."""
 NUMBER = re.compile(r"\d")
+ROLES = ("system", "user", "assistant", "tool")
+"""Whose turn a message is, of a chat that is asked."""
 TEXT: tuple[tuple[str, ...], tuple[Metric, ...]] = (("text",), ("loss",))
 """Only where the metric is named: a column of this name is often what a label is about."""
 
@@ -64,7 +67,7 @@ def read_benchmark(path: Path, changed: int, wanted: str) -> tuple[Metric, tuple
     )
     ids = [item.id for item in items]
     if len(set(ids)) < len(ids):
-        twice = next(item for item in ids if ids.count(item) > 1)
+        twice = Counter(ids).most_common(1)[0][0]
         raise BadInput(f"{path} has two rows with the Record ID `{twice}`; make them unique")
     return metric, items
 
@@ -106,7 +109,9 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+            if "\\ud" in line.lower():  # half of a surrogate pair, maybe, which no file can hold
+                row = json.loads(as_text(json.dumps(row, ensure_ascii=False)))
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}, line {number} is not JSON; every line of a .jsonl file is one object") from error
         if not isinstance(row, dict):
             raise BadInput(f"{path}, line {number} is not a JSON object; every line of a .jsonl file is one")
@@ -161,6 +166,8 @@ def _text_item(row: dict[str, Any], columns: tuple[str, ...], metric: Metric, wh
     prompt, completion, *rejected = (
         _messages(row, column, "assistant" if place else "user", where) for place, column in enumerate(columns)
     )
+    if metric not in ("loss", "preference"):
+        _require_known_roles(prompt, where)
     passage = as_text(row.get("passage"))
     if passage:
         prompt = tuple(_with(passage, message) if message is _asked(prompt) else message for message in prompt)
@@ -198,6 +205,7 @@ def _rubric_item(row: dict[str, Any], asked: str, where: str) -> TextItem:
         criteria = [each.plain() for each in rubrics.criteria_of(row.get(rubrics.KEY))]
     except ValueError as error:
         raise BadInput(f"{where}: `{rubrics.KEY}` cannot be graded by ({error}); mend or drop the row") from error
+    _require_known_roles(prompt, where)
     record_id = _record_id(row, json.dumps([[message.content for message in prompt], criteria]))
     return TextItem(
         id=record_id,
@@ -237,7 +245,7 @@ def _calls(value: Any, where: str) -> list[dict[str, Any]]:
             {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in of_messages(given if isinstance(given, list) else [given])
         ]
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BadInput(
             f'{where}: `calls` is no list of {{"name": …, "arguments": {{…}}}}; mend or drop the row'
         ) from error
@@ -285,12 +293,18 @@ def _messages(row: dict[str, Any], column: str, role: str, where: str) -> tuple[
     return messages
 
 
+def _require_known_roles(prompt: Sequence[Message], where: str) -> None:
+    """Raise BadInput for a turn of nobody: the template of a model that only reads may know others."""
+    if odd := next((turn.role for turn in prompt if turn.role not in ROLES), ""):
+        raise BadInput(f"{where}: a message has the role `{odd[:20]}`; it is {', '.join(ROLES)}")
+
+
 def _tools(row: dict[str, Any], where: str) -> tuple[dict[str, Any], ...]:
     """The tools that an item may call: a list, or one as JSON text, which is how training data hold it."""
     given = row.get("tools") or []
     try:
         tools = json.loads(given) if isinstance(given, str) else given
-    except ValueError:
+    except (ValueError, RecursionError):
         tools = None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise BadInput(f"{where}: `tools` is no list of JSON schemas; mend or drop the row")

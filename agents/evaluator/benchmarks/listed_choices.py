@@ -50,7 +50,7 @@ def _listed(value: Any) -> tuple[list[str], list[str]]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return [], []
     labels: Any = []
     if isinstance(value, dict):

@@ -26,7 +26,10 @@ def criteria_of(given: Any) -> tuple[Criterion, ...]:
 
     Other keys of a criterion are left out. Raises ValueError, with the reason, where no score could come of them.
     """
-    entries = json.loads(given) if isinstance(given, str) else given
+    try:
+        entries = json.loads(given) if isinstance(given, str) else given
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(entries, list) or not entries:
         raise ValueError("it is no list of criteria")
     criteria = []

@@ -128,7 +128,8 @@ def _benchmark(facts: Facts) -> Found:
     told = []
     for name, benchmark in facts.benchmarks.items():
         sizes = " and ".join(f"{sum(item.part is part for item in benchmark.items)} {part.value}" for part in Part)
-        told.append(f"{name}: {sizes} items, as before the first score")
+        since = "as before the first score" if facts.promised.get(name) == benchmark.digest else "changed since"
+        told.append(f"{name}: {sizes} items, {since}")
         if twice := _in_both_parts(benchmark):
             doubts.append(f"{twice} questions of {name} are among the items that select and among those that report")
     return "; ".join(told), faults, doubts

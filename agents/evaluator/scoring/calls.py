@@ -13,6 +13,8 @@ TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
 FENCED = re.compile(r"```(?:json|python|tool_call)?\s*\n(.*?)```", re.DOTALL)
 NAMED = ("arguments", "parameters")
 """What models call the arguments of a call that they write as JSON."""
+UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
+"""What parsers raise for what a model may well write: half a call, a set, ten thousand brackets."""
 
 
 class Call(NamedTuple):
@@ -73,12 +75,12 @@ def _read(text: str) -> list[Call] | None:
     try:
         value = json.loads(text)
         return [_call(entry) for entry in (value if isinstance(value, list) else [value])]
-    except ValueError:
+    except UNREADABLE:
         pass
     try:
         tree = ast.parse(text, mode="eval").body
         return [_python(node) for node in (tree.elts if isinstance(tree, ast.List) else [tree])]
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+    except UNREADABLE:
         return None
 
 

@@ -73,5 +73,8 @@ def item_means(rows: Iterable[Row]) -> dict[str, float]:
 
 
 def clusters_of(rows: Iterable[Row]) -> dict[str, str]:
-    """Item → its cluster; empty where it stands alone."""
-    return {str(row["id"]): str(row.get("cluster") or "") for row in rows}
+    """Item → its cluster; empty where it stands alone. A record that tells of none does not hide what another tells."""
+    clusters: dict[str, str] = {}
+    for row in rows:
+        clusters[str(row["id"])] = clusters.get(str(row["id"])) or str(row.get("cluster") or "")
+    return clusters

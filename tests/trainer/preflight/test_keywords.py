@@ -61,6 +61,7 @@ def looked(script: str, folder: Path, cache: str) -> Preflight:
     return look(folder, script=script, facts={"cache_folder": cache})
 
 
+@pytest.mark.slow
 def test_keywords_are_checked_against_the_installed_libraries(cache: str, tmp_path: Path) -> None:
     """One script with all of them, so that TRL is imported once; then each alone, from what was learned."""
     every = "\n".join([DIRECT, IN_DICTS, SOUND, *(script for script, _ in OTHERS.values())])

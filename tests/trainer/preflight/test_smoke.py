@@ -79,6 +79,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.mark.slow
 def test_a_run_shows_what_no_reading_of_the_script_does(cache: str, tiny_model: Path, tmp_path: Path) -> None:
     """Five faults that cost a whole run each, seen in two updates of one script."""
     facts = {"model_folder": str(tiny_model), "max_tokens": 256, "cache_folder": cache}
