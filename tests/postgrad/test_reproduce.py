@@ -141,7 +141,7 @@ def test_an_input_that_has_changed_is_named_and_nothing_runs(champion: str, sett
         (script, "train.py of “train e1.* has changed"),
         (Path(dataset.path), "data set d1 has changed"),
         (paths.stored(dataset.digest), "data.jsonl of “train e1.* has changed"),
-        (benchmark, "benchmark physics has changed"),
+        (benchmark, r"benchmark physics \(.*\), or what scores it, has changed"),
         (items, "item records of baseline do not give its score"),
     ):
         content = path.read_bytes()
