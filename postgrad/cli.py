@@ -297,6 +297,7 @@ def main() -> None:
     """Entry point: a PostgradError becomes one line and its exit code."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that knows no ± shows a ?
+    sys.unraisablehook = _quiet_when_interrupted
     try:
         app()
     except PostgradError as error:
@@ -310,6 +311,12 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _quiet_when_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C that arrives while a generator is being closed ends the program all the same: no traceback for that."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":
