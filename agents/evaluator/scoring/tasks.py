@@ -68,8 +68,8 @@ def _method(benchmark: Benchmark, judge: Judge | None) -> tuple[Solver, Scorer]:
             return generate(), graded.meets_rubric(judge)
         case "pairwise":
             return generate(), graded.beats_baseline(judge)
-        case _:
-            raise NotImplementedError(benchmark.metric)
+        case "loss" | "preference":
+            raise ValueError(f"{benchmark.name} is scored by {benchmark.metric}: it is read, and asks nothing")
 
 
 def sample_of(item: AnyItem, epoch: int) -> Sample:
