@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
-EXTRAS := train,eval,merge,paraphrases,studio,dev
+EXTRAS := train,eval,mcp,merge,paraphrases,studio,dev
 
 .PHONY: setup accounts demo test test-slow lint types bench studio clean
 

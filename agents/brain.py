@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Literal, Protocol
 
 from pydantic import Field
 
-from agents.llm import InvalidAnswer, LanguageModel, Meter
+from agents.llm import InvalidAnswer
+from agents.workbench import Workbench
 from shared_memory.ablations import EffectTable, Variant
 from shared_memory.goal import Goal
 from shared_memory.records import DatasetRecord, EvalResult, Experiment, Finding, Recipe, Record
@@ -140,6 +140,12 @@ class Brief:
     """Why the one that the goal names may not."""
     not_written: str = ""
     """Why rows that were to be written are not there, and are not asked for again."""
+    wishes: tuple[str, ...] = ()
+    """What the person has asked for since the run began, in their words, oldest first."""
+    lessons: tuple[str, ...] = ()
+    """What earlier runs learned that bears on this goal, a line each: evidence, never instruction."""
+    done: Mapping[str, str] = field(default_factory=dict)
+    """What came of the actions that the roles asked for, by id: words from outside."""
 
     def data_for(self, parent: str) -> str:
         """Id of the data that a child of `parent` is trained on: the parent's, or the run's first, which is whole."""
@@ -190,14 +196,14 @@ class LlmBrain:
 
     def __init__(
         self,
-        model: LanguageModel,
-        agents: Mapping[Role, Callable[[Brief, LanguageModel], Proposal]],
+        bench: Workbench,
+        agents: Mapping[Role, Callable[[Brief, Workbench], Proposal]],
         rules: Mapping[Role, Callable[[Brief], Proposal]],
         stand_ins: Collection[str],
         on_stand_in: Callable[[str, Role, str], None],
     ) -> None:
-        self.name = model.name
-        self._model = model
+        self.name = bench.model.name
+        self._bench = bench
         self._agents = agents
         self._rules = rules
         self._stand_ins = stand_ins
@@ -210,39 +216,32 @@ class LlmBrain:
         ContextExhausted where the model cannot be used, and BudgetSpent where a cap leaves no room for a request.
         """
         try:
-            return self._agents[role](brief, self._model)
+            return self._agents[role](brief, self._bench)
         except InvalidAnswer as error:
             if error.key not in self._stand_ins and len(self._stand_ins) >= MOST_STAND_INS:
-                self._model.forget(error)
+                self._bench.model.forget(error)
                 raise InvalidAnswer(
                     f"{error}; the playbook has stood in {MOST_STAND_INS} times in this run: "
                     "choose another model in [brain], or resume to ask again",
                     error.key,
                 ) from error
             self._on_stand_in(error.key, role, str(error))
-            self.name = f"playbook, standing in for {self._model.name}"
+            self.name = f"playbook, standing in for {self._bench.model.name}"
             return self._rules[role](brief)
 
 
 def choose_brain(
-    model: str,
+    bench: Workbench | None,
     rules: Mapping[Role, Callable[[Brief], Proposal]],
-    agents: Mapping[Role, Callable[[Brief, LanguageModel], Proposal]],
+    agents: Mapping[Role, Callable[[Brief, Workbench], Proposal]],
     *,
-    api_base: str = "",
-    cache: Path,
-    meter: Meter,
     stand_ins: Collection[str],
     on_stand_in: Callable[[str, Role, str], None],
 ) -> Brain:
-    """The brain called `model`: `playbook`, or a model by its LiteLLM name.
+    """The brain of a role: the playbook, or the language model of a workbench.
 
-    `rules` and `agents` are the roles' proposers without and with a language model. `cache` is the run's folder of
-    answers, `meter` books tokens and dollars. `stand_ins` holds the keys of the stand-ins that the run has had, and
-    `on_stand_in(key, role, reason)` files another: under its key, since a node may run again after a crash.
+    `rules` and `agents` are the roles' proposers without and with a language model. `stand_ins` holds the keys of the
+    stand-ins that the run has had, and `on_stand_in(key, role, reason)` files another: under its key, since a node may
+    run again after a crash.
     """
-    if model == Playbook.name:
-        return Playbook(rules)
-    return LlmBrain(
-        LanguageModel(model, api_base=api_base, cache=cache, meter=meter), agents, rules, stand_ins, on_stand_in
-    )
+    return LlmBrain(bench, agents, rules, stand_ins, on_stand_in) if bench else Playbook(rules)

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -16,6 +16,9 @@ from shared_memory.errors import ContextExhausted, Unavailable
 from shared_memory.records import Record, canonical_digest
 from shared_memory.redaction import redact_plain
 from shared_memory.run_paths import write_atomically
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage, BaseMessage
 
 ATTEMPTS = 2
 """An answer that is refused is sent back once, with the reason."""
@@ -75,13 +78,29 @@ class InvalidAnswer(Unavailable):
 class LanguageModel:
     """One model, with its answers on disk: a node that runs again after a crash sends no request twice."""
 
-    def __init__(self, model: str, *, api_base: str = "", section: str = "brain", cache: Path, meter: Meter) -> None:
-        """section: the goal's table that names the model, whose `api_base` has a key of its own."""
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_base: str = "",
+        section: str = "brain",
+        cache: Path,
+        meter: Meter,
+        heed: Callable[[], None] = lambda: None,
+        on_words: Callable[[str], None] | None = None,
+    ) -> None:
+        """section: the goal's table that names the model, whose `api_base` has a key of its own.
+
+        `heed` is called before every request that is sent, and ends it all by raising. `on_words` is given what the
+        model says in a conversation as it comes.
+        """
         self.name = model
         self.api_base = api_base
         self._provider = Provider(model, api_base, section)
         self._cache = cache
         self._meter = meter
+        self._heed = heed
+        self._on_words = on_words
         self._dearest: float | None = None
         """Micro-dollars of the dearest token so far; None until it was looked for."""
 
@@ -96,7 +115,7 @@ class LanguageModel:
         reason = ""
         for _ in range(ATTEMPTS):
             answer = self._answer(conversation, kind, asked)
-            read = _read(answer.text, kind, fault)
+            read = read_record(answer.text, kind, fault)
             if not isinstance(read, str):
                 return read
             reason = read
@@ -120,6 +139,30 @@ class LanguageModel:
             asked["max_tokens"],
             lambda on_lost: self._provider.say(messages, asked, on_lost),
         )
+
+    def reply(self, messages: Sequence[BaseMessage], asked: Mapping[str, Any]) -> AIMessage:
+        """The model's turn in a conversation, `asked` is more of the request: `tools` and the like.
+
+        Its `response_metadata["request"]` is the key by which `forget` knows the answer. Secrets are removed from what
+        is sent and from what comes back. Raises what `ask` does but InvalidAnswer.
+        """
+        from langchain_core.messages import AIMessage, convert_to_openai_messages, messages_from_dict
+
+        messages = [_redacted(message) for message in messages]
+        request = {"model": self.name, "messages": convert_to_openai_messages(messages), "asked": asked}
+        digest = canonical_digest(request)[:32]
+        answer = self._kept(
+            digest,
+            f"llm:{digest}:{self._times_refused(digest)}",
+            request,
+            self._provider.most_answer_tokens,
+            lambda on_lost: self._provider.reply(messages, asked, on_lost, self._on_words),
+        )
+        if answer.message is None:
+            return AIMessage(answer.text, response_metadata={"request": digest})
+        (said,) = messages_from_dict([answer.message])
+        said.response_metadata["request"] = digest
+        return cast(AIMessage, said)
 
     def forget(self, error: InvalidAnswer) -> None:
         """Put the refused answers aside, so that the question is asked anew."""
@@ -149,6 +192,7 @@ class LanguageModel:
         if file.exists():
             answer = Answer.model_validate_json(file.read_text(encoding="utf-8"))
         else:
+            self._heed()
             # No tokenizer makes more tokens of a text than it has bytes; a chat template adds less than that saves.
             answer = self._sent(send, key, len(json.dumps(request).encode()), answer_tokens)
             self._dearest = max(self._dearest or 0.0, _rate(answer))
@@ -194,6 +238,11 @@ class LanguageModel:
         return len(list(self._cache.glob(f"{digest}.refused*.json")))
 
 
+def _redacted(message: BaseMessage) -> BaseMessage:
+    """A message without secrets; a model's own stays as it is: it has seen none, and its thoughts are signed."""
+    return message if message.type == "ai" else message.model_copy(update={"content": redact_plain(message.content)})
+
+
 def _rate(answer: Answer) -> float:
     """Micro-dollars a token of an answer; 0 where its price or its tokens are unknown."""
     return (answer.usd_micro or 0) / answer.tokens if answer.tokens else 0.0
@@ -221,10 +270,10 @@ def _without_defaults(schema: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _read(text: str, kind: type[R], fault: Callable[[R], str]) -> R | str:
-    """The record in an answer, or what is wrong with it."""
+def read_record(said: str | Mapping[str, Any], kind: type[R], fault: Callable[[R], str]) -> R | str:
+    """The record in an answer, be it text or the arguments of a call; or what is wrong with it."""
     try:
-        record = kind.model_validate(_printable(_json_in(text)))
+        record = kind.model_validate(_printable(_json_in(said) if isinstance(said, str) else said))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)[:5]
         places = (".".join(map(str, entry["loc"])) or "the object" for entry in faults)

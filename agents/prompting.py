@@ -3,48 +3,59 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jinja2 import Environment, StrictUndefined
 
 from agents.brain import Brief, Proposal
-from agents.llm import LanguageModel
+from agents.loop import work
 from agents.provider import Message
+from agents.workbench import Workbench
 from shared_memory.records import Experiment, Part, Record, canonical_digest
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
 
 COMMON = Path(__file__).parent / "prompts"
 LONGEST_TEXT = 2000
 """Characters of a text from outside that are shown: its end, where a log says what happened."""
 
-WORDS_OF_A_RECIPE = {"reason", "source"}
+WORDS_OF_A_RECIPE = {"reason", "source", "expected", "cost", "risk"}
 
 P = TypeVar("P", bound=Proposal)
 
 
 def propose(
     brief: Brief,
-    model: LanguageModel,
+    bench: Workbench,
     kind: type[P],
     prompts: Path,
     fault: Callable[[P, Brief], str],
+    tools: Sequence[BaseTool] = (),
     **more_facts: Any,
 ) -> P:
-    """One structured call: the role's system prompt, the move's prompt and the brief; back comes a `kind`.
+    """The role's system prompt, the move's prompt and the brief; back comes a `kind`.
 
+    With `tools`, or those of the workbench, the model looks things up first; without any it is one structured call.
     `fault` says what pydantic cannot: whether the proposal fits the brief. Raises what `LanguageModel.ask` raises.
     """
     task = fill(prompts / f"{brief.move.value}.md", **variables(brief))
     facts = {**facts_of(brief), **more_facts}
-    messages = conversation(fill(prompts / "system.md"), task, facts, words_of(brief), kind)
-    return model.ask(kind, messages, lambda proposal: fault(proposal, brief))
+    messages = partial(conversation, fill(prompts / "system.md"), task, facts, words_of(brief), kind)
+    role = str(brief.move.role)
+    return work(bench, role, kind, messages, [*tools, *bench.tools], lambda given: fault(given, brief))
 
 
 def conversation(
-    system: str, task: str, facts: Mapping[str, Any], words: Mapping[str, Any], kind: type[Record]
+    system: str, task: str, facts: Mapping[str, Any], words: Mapping[str, Any], kind: type[Record], call: str = ""
 ) -> list[Message]:
-    """System and user message; what came from outside stands in a fence that nothing inside it can close."""
+    """System and user message; what came from outside stands in a fence that nothing inside it can close.
+
+    call: the tool by which the record is handed in; empty for an answer in JSON.
+    """
     fenced = compact(words)
     user = fill(
         COMMON / "brief.md",
@@ -52,7 +63,8 @@ def conversation(
         facts=compact(facts),
         words=fenced,
         mark=canonical_digest(fenced)[:16],  # nobody can write the digest of a text into that text
-        schema=compact(kind.model_json_schema()),
+        call=call,
+        schema="" if call else compact(kind.model_json_schema()),
     )
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 

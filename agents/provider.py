@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property, lru_cache, partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from shared_memory.errors import ContextExhausted, PostgradError, Unavailable
 from shared_memory.records import MICRO_USD, Record
-from shared_memory.redaction import redact
+from shared_memory.redaction import redact, redact_plain
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
 
 RETRIES = 2
 """Times that a request is sent again after a rate limit, a fault of the server or a lost connection."""
@@ -53,6 +56,8 @@ class Answer(Record):
     """By LiteLLM's price map, rounded up; None where it has no price."""
     model: str = ""
     """That was asked, by its name in the goal."""
+    message: dict[str, Any] | None = None
+    """The whole of it, as LangChain writes a message down: calls of tools, and thoughts that have to be sent back."""
     booking: str = ""
     """Key under which it is paid for."""
 
@@ -115,6 +120,25 @@ class Provider:
         with self._in_words_of_ours():
             return self._send(self._chat.bind(**asked), messages, on_lost)
 
+    def reply(
+        self,
+        messages: Sequence[BaseMessage],
+        asked: Mapping[str, Any],
+        on_lost: Callable[[], None],
+        on_words: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """The model's turn in a conversation, with the tools that it calls; see `complete`.
+
+        asked: more of the request, as OpenAI's API calls it, `tools` and `tool_choice` among it. `on_words` is given
+        the text as it comes, where it is to be streamed.
+        """
+        more = dict(asked)
+        tools, choice = more.pop("tools", None), more.pop("tool_choice", None)
+        with self._in_words_of_ours():
+            chat = self._chat.bind_tools(tools, tool_choice=choice, **more) if tools else self._chat.bind(**more)
+            answer = self._send(chat, messages, on_lost, on_words, whole=True)
+        return answer.model_copy(update={"text": redact(answer.text), "message": _redacted(answer.message)})
+
     @contextmanager
     def _in_words_of_ours(self) -> Iterator[None]:
         """For a request: what LiteLLM raises becomes an error of ours."""
@@ -168,17 +192,26 @@ class Provider:
             model_kwargs={"max_retries": 0, "drop_params": True},
         )
 
-    def _send(self, chat: Any, messages: Sequence[Message], on_lost: Callable[[], None]) -> Answer:
+    def _send(
+        self,
+        chat: Any,
+        messages: Sequence[Message] | Sequence[BaseMessage],
+        on_lost: Callable[[], None],
+        on_words: Callable[[str], None] | None = None,
+        *,
+        whole: bool = False,
+    ) -> Answer:
         """One request, sent again up to RETRIES times.
 
         The provider clients' own retries would not do: LiteLLM speaks to Anthropic, vLLM and others without one.
         """
-        sent = [dict(message) for message in messages]
+        sent = [dict(message) if isinstance(message, Mapping) else message for message in messages]
+        send = chat.invoke if on_words is None else partial(_streamed, chat, on_words)
         # In a thread of its own: in the main one LiteLLM leaves an event loop behind that nobody closes.
         with ThreadPoolExecutor(max_workers=1) as thread:
             for attempt in range(1 + RETRIES):
                 try:
-                    said = thread.submit(chat.invoke, sent).result()
+                    said = thread.submit(send, sent).result()
                     break
                 except IndexError:  # a reply without choices: a filter withheld them
                     return Answer(text="", tokens=0, usd_micro=None, model=self.model)
@@ -188,6 +221,8 @@ class Provider:
                     time.sleep(_retry_after(error) or 2.0**attempt)
                     if _is_lost(error):
                         on_lost()
+        from langchain_core.messages import message_to_dict
+
         cost = said.response_metadata.get("response_cost")
         return Answer(
             text=_in_full(said).encode(errors="replace").decode(),  # half of a surrogate pair fits in no file
@@ -196,6 +231,7 @@ class Provider:
             truncated=said.response_metadata.get("finish_reason") == "length",
             usd_micro=None if cost is None else math.ceil(cost * MICRO_USD),
             model=self.model,
+            message=message_to_dict(said) if whole else None,
         )
 
     def _key(self) -> str | None:
@@ -272,6 +308,27 @@ class Provider:
             return self._key_of_the_endpoint
         provider = self.model.partition("/")[0].upper() if "/" in self.model else "PROVIDER"
         return f"{provider}_API_KEY"
+
+
+def _redacted(message: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A message as it was written down, without secrets but in its thoughts: these are signed, and shown to nobody."""
+    if message is None:
+        return None
+    data = message["data"]
+    shown = {key: redact_plain(data[key]) for key in ("content", "tool_calls", "invalid_tool_calls") if key in data}
+    return {**message, "data": {**data, **shown}}
+
+
+def _streamed(chat: Any, on_words: Callable[[str], None], messages: Any) -> Any:
+    """What a model says, told as it comes."""
+    from langchain_core.messages import message_chunk_to_message
+
+    whole: Any = None
+    for chunk in chat.stream(messages):
+        whole = chunk if whole is None else whole + chunk
+        if chunk.text:
+            on_words(chunk.text)
+    return message_chunk_to_message(whole)
 
 
 def _in_full(said: Any) -> str:

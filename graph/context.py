@@ -12,7 +12,7 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from agents.brain import Brain, Role, choose_brain
+from agents.brain import Brain, Playbook, Role, choose_brain
 from agents.data_engineer import agent as data_agent
 from agents.data_engineer import playbook as data_playbook
 from agents.data_engineer.publishing import publisher
@@ -36,6 +36,7 @@ from agents.trainer import agent as trainer_agent
 from agents.trainer import playbook as trainer_playbook
 from agents.trainer import publish as model_publisher
 from agents.trainer.throughput import matrix_gflops
+from agents.workbench import Workbench
 from graph.placement import offered
 from graph.state import Plain, Stock
 from shared_memory.budget import Budget
@@ -164,14 +165,22 @@ class Desk:
         """The mind of a role."""
         name = self.brain_name(goal, role)
         return choose_brain(
-            name,
+            None if name == Playbook.name else self.workbench(goal, role, name),
             RULES,
             AGENTS,
-            api_base=goal.brain.get("api_base", ""),
-            cache=self.paths.answers,
-            meter=self._meter(goal, role, name),
             stand_ins=self.journal.notes("stand_in"),
             on_stand_in=self._note_stand_in,
+        )
+
+    def workbench(self, goal: Goal, role: Role, name: str) -> Workbench:
+        """What the language model of a role works with."""
+        return Workbench(
+            model=self.language_model(goal, role, name),
+            outputs=self.paths.tools,
+            library=self.settings.home / "library",
+            steps=goal.brain.steps,
+            sandbox=goal.run.sandbox,
+            tell=self.emit,
         )
 
     def brain_name(self, goal: Goal, role: Role) -> str:
@@ -180,7 +189,7 @@ class Desk:
 
     def language_model(self, goal: Goal, role: Role, name: str) -> LanguageModel:
         """A model that a role asks for something else than its proposal, paid for like its brain."""
-        api_base = goal.brain.get("api_base", "")
+        api_base = goal.brain.api_base
         return LanguageModel(name, api_base=api_base, cache=self.paths.answers, meter=self._meter(goal, role, name))
 
     def judge(

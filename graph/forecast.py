@@ -119,7 +119,7 @@ def _notes_on_money(goal: Goal, writer: str, steps: Sequence[Step]) -> Iterator[
     elif usd > cap:
         yield f"the cap of ${cap:g} is reached before all of ${usd:.2f} could be spent"
     writes = writer and any(step.move == Move.DATA and f"rows with {writer}: " in step.what for step in steps)
-    api_base = goal.brain.get("api_base", "")
+    api_base = goal.brain.api_base
     if not writes or not is_hosted(writer, api_base):
         return
     if Provider(writer, api_base).most_usd_micro(teacher.REQUEST_TOKENS) is None:

@@ -129,7 +129,7 @@ def generation_job(generate: Generate, brief: Brief, desk: Desk) -> JobSpec:
         spec = spec.model_copy(update={"title": f"{spec.title}, in a sandbox {lacks}"})
     if generate.verify == "computed":
         return spec
-    hosted = is_hosted(brief.teacher, goal.brain.get("api_base", ""))
+    hosted = is_hosted(brief.teacher, goal.brain.api_base)
     checks = f"; {brief.teacher} checks the rows" + (", which leave this machine for it" if hosted else "")
     return spec.model_copy(update={"title": spec.title + checks})
 

@@ -30,7 +30,7 @@ def goal_from_text(words: str, settings: Settings, **flags: Unpack[Overrides]) -
     if not words.strip():
         raise BadInput("the goal is empty; say what you want, or give the path of a goal file")
     goal = as_goal({"text": words}, **flags)
-    model = goal.brain.get("default", settings.brain)
+    model = goal.brain.default or settings.brain
     if model != "playbook":
         goal = _read_by(model, goal, settings)
     missing = list(_missing(goal, settings))
@@ -64,7 +64,7 @@ def _read_by(model: str, goal: Goal, settings: Settings) -> Goal:
     from agents.llm import LanguageModel, Tally
 
     tally = Tally()
-    reader = LanguageModel(model, api_base=goal.brain.get("api_base", ""), cache=settings.home / "answers", meter=tally)
+    reader = LanguageModel(model, api_base=goal.brain.api_base, cache=settings.home / "answers", meter=tally)
     given: dict[str, Any] = goal.model_dump(mode="json", exclude_defaults=True)
     read = parse_goal(read_goal_from_text(goal.text, given, reader), folder=Path.cwd())
     cost = "at an unknown price" if tally.usd_micro is None else f"for ${tally.usd_micro / 1e6:.4f}"

@@ -3,6 +3,7 @@
 PostgradError                 exit 1
 ├── BadInput                  exit 2   a goal, flag, file or model that cannot be used
 ├── BudgetSpent               exit 4   a cap of the goal would be exceeded
+├── TimeOver                  exit 5   the goal's hours or its deadline are used up
 ├── ContextExhausted          exit 7   a language model cannot read as much as it has to be shown
 ├── Unavailable               exit 1   something this run stands on is missing (an extra, a model server)
 │   └── Uncertain             exit 1   a backend may have taken a job, or may not: its answer got lost
@@ -28,6 +29,12 @@ class BudgetSpent(PostgradError):
     """A cap of the goal (dollars, tokens, jobs, experiments) would be exceeded."""
 
     exit_code = 4
+
+
+class TimeOver(PostgradError):
+    """The goal's hours or its deadline are used up."""
+
+    exit_code = 5
 
 
 class ContextExhausted(PostgradError):

@@ -170,6 +170,27 @@ class RunOptions(Record):
     """Trackers that training reports to."""
 
 
+class BrainGoal(Record):
+    """`[brain]`: the minds of the roles; a name is `playbook` or a LiteLLM model, empty leaves it to the default."""
+
+    default: str = ""
+    """Of every role without one of its own; empty takes the home's."""
+    researcher: str = ""
+    data_engineer: str = ""
+    trainer: str = ""
+    evaluator: str = ""
+    api_base: str = ""
+    """Address of the server that has the models, where that is not their provider's own."""
+    fallbacks: tuple[str, ...] = ()
+    """Models that are asked, in this order, where one of the above cannot be reached or has no quota."""
+    reasoning_effort: Literal["", "none", "minimal", "low", "medium", "high"] = ""
+    """How long a reasoning model may think; models that know no such thing are asked without it."""
+    window: int | None = Field(default=None, ge=2048)
+    """Tokens that the models can read; empty asks the server, or takes what LiteLLM knows."""
+    steps: int = Field(default=60, ge=1)
+    """Requests of one role for one proposal, at most; the last one is for the proposal."""
+
+
 class Goal(Record):
     """A goal, as a person wrote it. Paths are absolute once it was read by `read_goal`."""
 
@@ -191,29 +212,15 @@ class Goal(Record):
     output: Output = Field(default_factory=Output)
     rules: Rules = Field(default_factory=Rules)
     run: RunOptions = Field(default_factory=RunOptions)
-    brain: dict[str, str] = Field(default_factory=dict)
-    """Role (or `default`) → `playbook` or a LiteLLM model; `api_base` → address of the server that has the models."""
+    brain: BrainGoal = Field(default_factory=BrainGoal)
 
-    @field_validator("judge", "run")
+    @field_validator("judge", "run", "brain")
     @classmethod
-    def _servers_have_an_address(cls, section: JudgeGoal | RunOptions) -> JudgeGoal | RunOptions:
+    def _servers_have_an_address(
+        cls, section: JudgeGoal | RunOptions | BrainGoal
+    ) -> JudgeGoal | RunOptions | BrainGoal:
         _require_an_address(section.api_base)
         return section
-
-    @field_validator("brain")
-    @classmethod
-    def _brain_names_roles(cls, brain: dict[str, str]) -> dict[str, str]:
-        known = ("default", "researcher", "data_engineer", "trainer", "evaluator", "api_base")
-        for key, value in brain.items():
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-                raise ValueError(
-                    f"unknown key `{key}`; " + (f"did you mean `{near[0]}`?" if near else f"known: {known}")
-                )
-            if not value:
-                raise ValueError(f"`{key}` is empty; name a model, or leave it out")
-        _require_an_address(brain.get("api_base", ""))
-        return brain
 
     @model_validator(mode="after")
     def _distillation_has_a_teacher(self) -> Self:
@@ -234,7 +241,7 @@ class Goal(Record):
 
     def mind(self, role: str, home: str = "playbook") -> str:
         """What the brain of a role is called: the goal's for it, else the goal's for all, else the home's."""
-        return self.brain.get(role, self.brain.get("default", home))
+        return str(getattr(self.brain, role) or self.brain.default or home)
 
     @property
     def primary(self) -> BenchmarkGoal:
@@ -304,7 +311,7 @@ def _as_a_list(where: str, value: object) -> str:
 def _known_keys(loc: tuple[str, ...]) -> list[str]:
     sections: dict[str, type[Record]] = {
         "data": DataGoal, "benchmark": BenchmarkGoal, "judge": JudgeGoal, "limits": Limits,
-        "output": Output, "rules": Rules, "run": RunOptions,
+        "output": Output, "rules": Rules, "run": RunOptions, "brain": BrainGoal,
     }  # fmt: skip
     return sorted((sections.get(loc[0], Goal) if len(loc) > 1 else Goal).model_fields)
 

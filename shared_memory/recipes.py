@@ -51,6 +51,12 @@ class _Recipe(Record):
     source: str = ""
     findings: tuple[str, ...] = ()
     """Ids of the findings it rests on."""
+    expected: str = ""
+    """The gain to expect, as the findings bear it out: `data X + method Y → 85.3 on Z, table 4 of …`."""
+    cost: str = ""
+    """What it takes, in words: GPU hours, rows to write, a teacher."""
+    risk: str = ""
+    """What may go wrong with it here."""
 
 
 class SftRecipe(_Recipe):
@@ -150,7 +156,7 @@ RECIPES: dict[str, type[_Recipe]] = {
 }  # fmt: skip
 METHODS: tuple[str, ...] = tuple(RECIPES)
 Layout = Literal["sft", "dpo", "grpo", "kto", "reward"]
-WORDS = ("id", "reason", "source", "findings", "train_rows")
+WORDS = ("id", "reason", "source", "findings", "expected", "cost", "risk", "train_rows")
 """Fields of a recipe that are no numbers of the training itself."""
 
 _any: TypeAdapter[Recipe] = TypeAdapter(Recipe)

@@ -64,6 +64,16 @@ class Finding(Record):
     source: str
     """A citation a person can follow: arXiv id with section, URL, or file of the repository."""
     confidence: Literal["low", "medium", "high"] = "medium"
+    number: float | None = None
+    """The result that it claims, as the source writes it (85.3 for 85.3 %)."""
+    benchmark: str = ""
+    """What that number was measured on."""
+    section: str = ""
+    """Of the source, as its contents call it: `4.2 Main results`, `Table 4`."""
+    quotation: str = ""
+    """Word for word from the source."""
+    verified: bool = False
+    """Whether code has found the quotation in the source as it was fetched."""
 
 
 class Step(Record):

@@ -45,6 +45,11 @@ class RunPaths:
         return self.root / "answers"
 
     @property
+    def tools(self) -> Path:
+        """What the tools of the roles' models gave back, in full, by the digest of the call."""
+        return self.root / "tools"
+
+    @property
     def data(self) -> Path:
         return self.root / "data"
 

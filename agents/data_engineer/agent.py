@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from agents import prompting
 from agents.brain import Brief, Move, Proposal
 from agents.data_engineer import playbook
 from agents.data_engineer.proposal import DataProposal, Generate
-from agents.llm import LanguageModel
+from agents.workbench import Workbench
 
 PROMPTS = Path(__file__).parent / "prompts"
 PROPOSALS: dict[Move, type[DataProposal]] = {Move.DATA: DataProposal}
@@ -17,18 +18,18 @@ MOST_ROWS = 10
 """Times the rows that the recipe asks for: generating more keeps a machine busy with what is never trained on."""
 
 
-def propose(brief: Brief, model: LanguageModel) -> Proposal:
+def propose(brief: Brief, bench: Workbench) -> Proposal:
     """The model's proposal. Raises BadInput where the goal leaves nothing to train on, as the playbook does."""
     if brief.move is Move.PUBLISH:  # the goal says all there is to say
         return playbook.publish(brief)
-    known = {
+    known: dict[str, Any] = {
         "audit": brief.audit.plain() if brief.audit else None,
         "teacher": brief.teacher,
         "choices": brief.choices,
         "writes": playbook.decide(brief).plain(),
         "rules": playbook.propose_data(brief).plain(),
     }
-    return prompting.propose(brief, model, PROPOSALS[brief.move], PROMPTS, fault, **known)
+    return prompting.propose(brief, bench, PROPOSALS[brief.move], PROMPTS, fault, **known)
 
 
 def fault(proposal: DataProposal, brief: Brief) -> str:

@@ -8,7 +8,7 @@ from agents import prompting
 from agents.brain import Brief, Move, Proposal
 from agents.evaluator import playbook
 from agents.evaluator.proposal import EvaluationProposal, HoldOutProposal
-from agents.llm import LanguageModel
+from agents.workbench import Workbench
 
 PROMPTS = Path(__file__).parent / "prompts"
 PROPOSALS: dict[Move, type[Proposal]] = {
@@ -19,9 +19,9 @@ PROPOSALS: dict[Move, type[Proposal]] = {
 }
 
 
-def propose(brief: Brief, model: LanguageModel) -> Proposal:
+def propose(brief: Brief, bench: Workbench) -> Proposal:
     """The model's proposal."""
-    return prompting.propose(brief, model, PROPOSALS[brief.move], PROMPTS, fault, rules=playbook.propose(brief).plain())
+    return prompting.propose(brief, bench, PROPOSALS[brief.move], PROMPTS, fault, rules=playbook.propose(brief).plain())
 
 
 def fault(proposal: Proposal, brief: Brief) -> str:

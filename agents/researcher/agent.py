@@ -7,9 +7,9 @@ from pathlib import Path
 
 from agents import prompting
 from agents.brain import Brief, Proposal
-from agents.llm import LanguageModel
 from agents.researcher import playbook
 from agents.researcher.proposal import ResearchProposal, with_recipes_of
+from agents.workbench import Workbench
 from shared_memory.errors import BadInput
 from shared_memory.recipes import DistillRecipe
 from shared_memory.records import Finding, Recipe
@@ -18,7 +18,7 @@ PROMPTS = Path(__file__).parent / "prompts"
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.-]{0,47}")
 
 
-def propose(brief: Brief, model: LanguageModel) -> Proposal:
+def propose(brief: Brief, bench: Workbench) -> Proposal:
     """The model's proposal, which names as checked only what is.
 
     A model without tools remembers sources, and invents some: what the library does not hold is marked as unverified.
@@ -26,9 +26,9 @@ def propose(brief: Brief, model: LanguageModel) -> Proposal:
     findings, recipes = _library(brief)
     library = [record.plain() for record in (*findings.values(), *recipes.values())]
     kind = with_recipes_of(_methods(brief))
-    said = prompting.propose(brief, model, kind, PROMPTS, fault, library=library)
+    said = prompting.propose(brief, bench, kind, PROMPTS, fault, library=library)
     proposal = ResearchProposal.model_validate(said.plain())
-    told = f"unverified, from {model.name}'s memory"
+    told = f"unverified, from {bench.model.name}'s memory"
     return ResearchProposal(
         findings=tuple(
             findings.get(each.id) or each.model_copy(update={"source": f"{told}: {each.source}", "confidence": "low"})

@@ -7,7 +7,6 @@ from typing import Any
 
 from agents import prompting
 from agents.brain import Brief, Move, Proposal
-from agents.llm import LanguageModel
 from agents.trainer import playbook
 from agents.trainer.playbook import NOT_MATHEMATICS, mathematics
 from agents.trainer.proposal import (
@@ -20,6 +19,7 @@ from agents.trainer.proposal import (
     TrainingProposal,
     with_recipes_of,
 )
+from agents.workbench import Workbench
 from shared_memory.records import Lora, Recipe
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -33,13 +33,13 @@ PROPOSALS: dict[Move, type[Proposal]] = {
 }
 
 
-def propose(brief: Brief, model: LanguageModel) -> Proposal:
+def propose(brief: Brief, bench: Workbench) -> Proposal:
     """The model's proposal, each plan told as what it really changes: its title is what a person approves by."""
     if brief.move is Move.PUSH or (brief.move is Move.ABLATE and not brief.variants):  # there is nothing to choose
         return playbook.propose(brief)
     kind = PROPOSALS[brief.move]
     brief = playbook.fitted(brief) if brief.move is Move.DRAFT else brief
-    said = prompting.propose(brief, model, with_recipes_of(_method_of(brief), kind), PROMPTS, fault, **_measured(brief))
+    said = prompting.propose(brief, bench, with_recipes_of(_method_of(brief), kind), PROMPTS, fault, **_measured(brief))
     proposal = kind.model_validate(said.plain())
     if isinstance(proposal, AblationChoice):
         chosen = tuple(variant for variant in brief.variants if variant.part in proposal.parts)

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from agents.brain import Role
 from shared_memory.budget import Budget, dollars
 from shared_memory.database import Database
 from shared_memory.errors import BadInput
@@ -123,8 +124,7 @@ class Means:
 
     def _costs(self, goal: Goal) -> bool:
         """Whether a goal can cost anything: jobs on this machine and the playbook are free."""
-        brains = {"default": self._settings.brain, **goal.brain}
-        free = all(mind == "playbook" for key, mind in brains.items() if key != "api_base")
+        free = all(goal.mind(role, self._settings.brain) == "playbook" for role in Role)
         return goal.limits.usd_micro > 0 and (goal.run.on != "local" or not free)
 
     def _usd_left(self, run_id: str, driven: Collection[str] | None) -> int:

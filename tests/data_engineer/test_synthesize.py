@@ -20,7 +20,7 @@ from agents.llm import LanguageModel, Tally
 from graph.context import BudgetMeter
 from shared_memory.budget import Budget
 from shared_memory.database import Database
-from shared_memory.goal import Goal, Limits
+from shared_memory.goal import BrainGoal, Goal, Limits
 from shared_memory.records import JobState
 from shared_memory.run_paths import RunPaths
 from tests.servers.openai_chat import ChatServer, Fault, Reply, Request, Says, openai_chat
@@ -260,7 +260,7 @@ def test_a_hosted_teacher_is_refused_where_the_goal_forbids_it_and_a_local_one_i
     assert refusal("openai/gpt-5", goal).startswith(
         "`openai/gpt-5` is a hosted model and rules.hosted_teacher is false"
     )
-    own = goal.model_copy(update={"brain": {"api_base": "http://127.0.0.1:8000/v1"}})
+    own = goal.model_copy(update={"brain": BrainGoal(api_base="http://127.0.0.1:8000/v1")})
     assert refusal("openai/gpt-5", own) == ""
     assert refusal("openai/gpt-5", Goal(text="t")) == ""
 

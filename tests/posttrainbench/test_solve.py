@@ -295,7 +295,7 @@ def test_a_template_decides_on_what_is_its_own_and_on_nothing_that_the_rules_say
         "auto",
         "local",
     )
-    assert (goal.limits.hours, goal.brain) == (2.0, {"default": "openai/gpt"})
+    assert (goal.limits.hours, goal.brain.default) == (2.0, "openai/gpt")
     assert goal.limits.deadline is not None
     assert goal.limits.deadline.timestamp() == pytest.approx(time.time() + 7200, abs=60)
     assert (goal.primary.name, goal.primary.path) == ("gpqa_main", str(items))

@@ -37,7 +37,7 @@ TIMEOUT_SECONDS = 4 * 3600
 
 def refusal(model: str, goal: Goal) -> str:
     """Why a model may not write training data for a goal, with the next move; empty where it may."""
-    if goal.rules.hosted_teacher or not is_hosted(model, goal.brain.get("api_base", "")):
+    if goal.rules.hosted_teacher or not is_hosted(model, goal.brain.api_base):
         return ""
     return (
         f"`{model}` is a hosted model and rules.hosted_teacher is false; name one on this machine "
@@ -78,7 +78,7 @@ def teaching_job(generate: Generate, goal: Goal, rows: Sequence[Row], *, choices
 
 def _told(order: Order, examples: int, goal: Goal) -> dict[str, Any]:
     """What a person is told of an order beside its config: title, flavor and estimate of the job."""
-    hosted = is_hosted(order.teacher, goal.brain.get("api_base", ""))
+    hosted = is_hosted(order.teacher, goal.brain.api_base)
     leaves = f"; {examples} of yours leave this machine as examples" if hosted and examples else ""
     return {
         "title": f"have {order.teacher} write {order.rows} training rows{leaves}",
@@ -101,7 +101,7 @@ def estimate(generate: Generate | Order, goal: Goal) -> Estimate:
     """What a teacher takes: a request for the taxonomy, one for a few rows each, and those that check the rows."""
     checks = {"computed": 0, "judge": 1, "majority": ATTEMPTS}[generate.verify]
     requests = 1 + math.ceil(generate.rows / ROWS_A_REQUEST) + checks * (1 + math.ceil(generate.rows / ROWS_AT_ONCE))
-    each = Provider(generate.teacher, goal.brain.get("api_base", "")).most_usd_micro(REQUEST_TOKENS)
+    each = Provider(generate.teacher, goal.brain.api_base).most_usd_micro(REQUEST_TOKENS)
     price = "its price is unknown: tokens are counted, dollars are not" if each is None else "priced by LiteLLM's list"
     return Estimate(
         hours=requests * SECONDS_A_REQUEST / SIDE_BY_SIDE / 3600,
@@ -120,7 +120,7 @@ def fault_of_config(spec: JobSpec, goal: Goal) -> str:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         return f"its config is no order ({'.'.join(map(str, fault['loc']))}: {fault['msg']}); resume, and edit it again"
-    return refusal(order.teacher, goal) or moved_out(order.teacher, goal.brain.get("api_base", ""), spec.flavor)
+    return refusal(order.teacher, goal) or moved_out(order.teacher, goal.brain.api_base, spec.flavor)
 
 
 class _Status(KeptStatus):
