@@ -132,6 +132,8 @@ class Brief:
     """What is known of what the incumbent's parts are worth; None where nobody has looked."""
     audit: DataAudit | None = None
     """Of the goal's own rows; None where it has none, or nobody has looked at them yet."""
+    held_out: frozenset[str] = frozenset()
+    """Ids of rows of the goal's that it is measured on: whoever writes rows may not see one."""
     choices: bool = False
     """Whether rows are multiple choice: the goal's own, or else the items that it is measured on."""
     teacher: str = ""

@@ -5,65 +5,44 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from agents.provider import Answer, Message, Provider, Refused
+from agents.models.meter import Meter, Tally
+from agents.models.rates import Rates
+from agents.models.records import read_record, strict_schema
+from agents.provider import Answer, Message, Provider, Refused, ToolsRefused
 from shared_memory.errors import ContextExhausted, Unavailable
 from shared_memory.records import Record, canonical_digest
 from shared_memory.redaction import redact_plain
 from shared_memory.run_paths import write_atomically
+from shared_memory.settings import ModelPrice
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, BaseMessage
 
+__all__ = ["AGAIN", "ATTEMPTS", "InvalidAnswer", "LanguageModel", "Meter", "Tally", "read_record", "strict_schema"]
+
 ATTEMPTS = 2
 """An answer that is refused is sent back once, with the reason."""
 AGAIN = "That answer is refused: {reason}\n\nSend the whole JSON object once more, corrected, and nothing else."
+REST_SECONDS = 300.0
+"""A model that could not be used is not asked before another one can for so long: each try waits for its retries."""
 
 R = TypeVar("R", bound=Record)
 
-Send = Callable[[Callable[[], None]], Answer]
+Send = Callable[[Provider, Callable[[], None]], Answer]
 """Sends a request; it calls what it is given before it sends one again that may have been billed."""
 
-
-class Meter(Protocol):
-    """Where what a request takes is booked, under the request's key."""
-
-    def reserve(self, key: str, tokens: int, usd_micro: int | None) -> bool:
-        """Hold the worst case, None where the price is unknown; False where the key is booked, which stays as it is.
-
-        Raises BudgetSpent, and holds nothing.
-        """
-
-    def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
-        """Replace the hold by what it took; None where the price is unknown. May be called again."""
-
-    def release(self, key: str) -> None:
-        """Drop the hold of a request that was turned down."""
-
-
-class Tally:
-    """The meter of a question that belongs to no run: it counts, and knows no cap."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.usd_micro: int | None = 0
-        """None as soon as one price was unknown."""
-
-    def reserve(self, key: str, tokens: int, usd_micro: int | None) -> bool:
-        """Nothing is held."""
-        return True
-
-    def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
-        self.tokens += tokens
-        self.usd_micro = None if usd_micro is None or self.usd_micro is None else self.usd_micro + usd_micro
-
-    def release(self, key: str) -> None:
-        """Nothing was held."""
+_SYNCING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers-to-disk")
 
 
 class InvalidAnswer(Unavailable):
@@ -73,6 +52,16 @@ class InvalidAnswer(Unavailable):
         super().__init__(message)
         self.key = key
         """Of the question; the same again after a crash."""
+
+
+@dataclass
+class _Mind:
+    """One of the models that may answer."""
+
+    provider: Provider
+    meter: Meter
+    rests_until: float = 0.0
+    """Of time.monotonic; in the past for one that can be asked."""
 
 
 class LanguageModel:
@@ -88,25 +77,59 @@ class LanguageModel:
         meter: Meter,
         heed: Callable[[], None] = lambda: None,
         on_words: Callable[[str], None] | None = None,
+        fallbacks: Sequence[str] = (),
+        meter_of: Callable[[str], Meter] | None = None,
+        on_fallback: Callable[[str, str], None] = lambda name, reason: None,
+        reasoning_effort: str = "",
+        window: int | None = None,
+        prices: Mapping[str, ModelPrice] | None = None,
     ) -> None:
         """section: the goal's table that names the model, whose `api_base` has a key of its own.
 
         `heed` is called before every request that is sent, and ends it all by raising. `on_words` is given what the
         model says in a conversation as it comes.
+
+        fallbacks: models that are asked, in this order and at their provider's own address, where the one before
+        cannot be used; each books with `meter_of` its name, or else with `meter`. `on_fallback` is told which one is
+        asked now, and why. For `reasoning_effort`, `window` and `prices` see Provider.
         """
         self.name = model
         self.api_base = api_base
-        self._provider = Provider(model, api_base, section)
+        more: Any = {"reasoning_effort": reasoning_effort, "prices": prices}
+        self._provider = Provider(model, api_base, section, window=window, **more)
+        others = (name for name in fallbacks if name != model)
+        self._minds = [
+            _Mind(self._provider, meter),
+            *(_Mind(Provider(name, **more), meter_of(name) if meter_of else meter) for name in others),
+        ]
         self._cache = cache
-        self._meter = meter
+        self._rates = Rates(cache)
         self._heed = heed
         self._on_words = on_words
-        self._dearest: float | None = None
-        """Micro-dollars of the dearest token so far; None until it was looked for."""
+        self._on_fallback = on_fallback
+        self._syncing: Future[None] | None = None
+        """Of the last answer that is on its way to the disk."""
 
-    def ask(self, kind: type[R], messages: Sequence[Message], fault: Callable[[R], str] = lambda record: "") -> R:
+    @property
+    def window(self) -> int | None:
+        """Tokens that the model can read, its answer among them; None where nobody says."""
+        return self._provider.window
+
+    @property
+    def room_for_an_answer(self) -> int:
+        """Tokens of the window that are kept free for an answer."""
+        return self._provider.room_for_an_answer
+
+    def ask(
+        self,
+        kind: type[R],
+        messages: Sequence[Message],
+        fault: Callable[[R], str] = lambda record: "",
+        on_answer: Callable[[str, Answer, bool], None] = lambda request, answer, kept: None,
+    ) -> R:
         """A record of `kind`. `fault` says in a sentence what is wrong with one that is well-formed; empty accepts it.
 
+        `on_answer` is told of every answer: its request's digest, and whether it was on disk already.
         Secrets are removed from the messages. Raises InvalidAnswer after the second refusal, BudgetSpent where a cap
         leaves no room for a request, and Unavailable or ContextExhausted where the model cannot be used.
         """
@@ -114,7 +137,8 @@ class LanguageModel:
         asked: list[str] = []
         reason = ""
         for _ in range(ATTEMPTS):
-            answer = self._answer(conversation, kind, asked)
+            answer, kept = self._answer(conversation, kind, asked)
+            on_answer(asked[-1], answer, kept)
             read = read_record(answer.text, kind, fault)
             if not isinstance(read, str):
                 return read
@@ -136,32 +160,34 @@ class LanguageModel:
             digest,
             f"llm:{digest}:0",
             [messages, asked],
-            asked["max_tokens"],
-            lambda on_lost: self._provider.say(messages, asked, on_lost),
+            lambda provider, on_lost: provider.say(messages, asked, on_lost),
+            answer_tokens=asked["max_tokens"],
         )
 
     def reply(self, messages: Sequence[BaseMessage], asked: Mapping[str, Any]) -> AIMessage:
         """The model's turn in a conversation, `asked` is more of the request: `tools` and the like.
 
-        Its `response_metadata["request"]` is the key by which `forget` knows the answer. Secrets are removed from what
-        is sent and from what comes back. Raises what `ask` does but InvalidAnswer.
+        Its `response_metadata` has the key by which `forget` knows the answer (`request`), whether it is `kept` from an
+        earlier time, and what it took (`model`, `tokens`, `usd_micro`). Secrets are removed from what
+        is sent and from what comes back. Raises what `ask` does but InvalidAnswer, and ToolsRefused where the model
+        takes no tools.
         """
         from langchain_core.messages import AIMessage, convert_to_openai_messages, messages_from_dict
 
-        messages = [_redacted(message) for message in messages]
+        messages = _redacted(messages)
         request = {"model": self.name, "messages": convert_to_openai_messages(messages), "asked": asked}
         digest = canonical_digest(request)[:32]
+        kept = self._file(digest).exists()
         answer = self._kept(
             digest,
             f"llm:{digest}:{self._times_refused(digest)}",
             request,
-            self._provider.most_answer_tokens,
-            lambda on_lost: self._provider.reply(messages, asked, on_lost, self._on_words),
+            lambda provider, on_lost: provider.reply(messages, asked, on_lost, self._on_words),
+            wait_for_the_disk=False,
         )
-        if answer.message is None:
-            return AIMessage(answer.text, response_metadata={"request": digest})
-        (said,) = messages_from_dict([answer.message])
-        said.response_metadata["request"] = digest
+        (said,) = [AIMessage(answer.text)] if answer.message is None else messages_from_dict([answer.message])
+        took = {"request": digest, "kept": kept, **answer.model_dump(include={"model", "tokens", "usd_micro"})}
+        said.response_metadata.update(took)
         return cast(AIMessage, said)
 
     def forget(self, error: InvalidAnswer) -> None:
@@ -169,155 +195,138 @@ class LanguageModel:
         for digest in error.key.split("+"):
             file = self._file(digest)
             if file.exists():
-                file.replace(self._cache / f"{digest}.refused{self._times_refused(digest)}.json")
+                file.replace(self._refused(digest, self._times_refused(digest)))
 
-    def _answer(self, conversation: Sequence[Message], kind: type[Record], asked: list[str]) -> Answer:
-        """The answer to a conversation, from the cache or the model; notes the request's digest in `asked`."""
+    def _answer(self, conversation: Sequence[Message], kind: type[Record], asked: list[str]) -> tuple[Answer, bool]:
+        """The answer to a conversation, and whether it comes from the disk; notes the request's digest in `asked`."""
         messages = redact_plain(conversation)
         schema = strict_schema(kind)
         digest = canonical_digest({"model": self.name, "messages": messages, "schema": schema})[:32]
         asked.append(digest)
-        return self._kept(
+        kept = self._file(digest).exists()
+        answer = self._kept(
             digest,
             # What was refused and put aside is paid for: the question asked anew is another booking.
             f"llm:{digest}:{self._times_refused(digest)}",
             [messages, schema],
-            self._provider.most_answer_tokens,
-            lambda on_lost: self._provider.complete(messages, schema, kind.__name__, on_lost),
+            lambda provider, on_lost: provider.complete(messages, schema, kind.__name__, on_lost),
         )
+        return answer, kept
 
-    def _kept(self, digest: str, key: str, request: Any, answer_tokens: int, send: Send) -> Answer:
+    def _kept(
+        self,
+        digest: str,
+        key: str,
+        request: Any,
+        send: Send,
+        answer_tokens: int | None = None,
+        *,
+        wait_for_the_disk: bool = True,
+    ) -> Answer:
         """The answer on disk, else the one that `send` brings, which is put there; booked under `key`."""
-        file = self._file(digest)
-        if file.exists():
-            answer = Answer.model_validate_json(file.read_text(encoding="utf-8"))
-        else:
-            self._heed()
+        answer = self._on_disk(digest)
+        if answer is None:
             # No tokenizer makes more tokens of a text than it has bytes; a chat template adds less than that saves.
-            answer = self._sent(send, key, len(json.dumps(request).encode()), answer_tokens)
-            self._dearest = max(self._dearest or 0.0, _rate(answer))
-            self._cache.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, answer.model_dump_json().encode())
-        self._meter.settle(answer.booking or key, answer.tokens, answer.usd_micro)
+            answer = self._from_who_can(send, key, len(json.dumps(request).encode()), answer_tokens)
+            self._rates.note(answer)
+            self._keep(digest, answer.model_dump_json().encode(), wait=wait_for_the_disk)
+        meter = next((mind.meter for mind in self._minds if mind.provider.model == answer.model), self._minds[0].meter)
+        meter.settle(answer.booking or key, answer.tokens, answer.usd_micro)
         return answer
 
-    def _sent(self, send: Send, key: str, request_tokens: int, answer_tokens: int) -> Answer:
+    def _on_disk(self, digest: str) -> Answer | None:
+        """The answer that is kept; None also where the machine lost its power before all of it was written."""
+        try:
+            content = self._file(digest).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return Answer.model_validate_json(content)
+        except ValidationError:
+            return None
+
+    def _keep(self, digest: str, content: bytes, *, wait: bool) -> None:
+        """Put an answer where a run that is killed the next moment finds it.
+
+        The disk may take its time while the caller works on and the next answer comes: who loses the power of the
+        machine loses the last two answers at most.
+        """
+        self._cache.mkdir(parents=True, exist_ok=True)
+        if wait:
+            write_atomically(self._file(digest), content)
+            return
+        part = self._cache / f".{digest}.{os.getpid()}.{threading.get_native_id()}.part"
+        part.write_bytes(content)
+        file = part.replace(self._file(digest))
+        before, self._syncing = self._syncing, _SYNCING.submit(_sync, file)
+        if before is not None:
+            before.result()
+
+    def _from_who_can(self, send: Send, key: str, request_tokens: int, answer_tokens: int | None) -> Answer:
+        """The answer of the first model that can be used, the ones that could not a little ago tried last."""
+        now = time.monotonic()
+        able = sorted(self._minds, key=lambda mind: mind.rests_until > now)
+        refusals: list[Unavailable] = []
+        for mind, following in itertools.zip_longest(able, able[1:]):
+            self._heed()
+            named = key if mind is self._minds[0] else f"{key}:{mind.provider.model}"
+            try:
+                return self._sent(mind, send, named, request_tokens, answer_tokens)
+            except ToolsRefused:
+                raise
+            except Unavailable as error:
+                refusals.append(error)
+                mind.rests_until = time.monotonic() + REST_SECONDS
+                if following is not None:
+                    self._on_fallback(following.provider.model, str(error))
+        raise refusals[0]
+
+    def _sent(self, mind: _Mind, send: Send, key: str, request_tokens: int, answer_tokens: int | None) -> Answer:
+        answer_tokens = answer_tokens or mind.provider.room_for_an_answer
         most = request_tokens + answer_tokens
-        usd_micro = self._most_usd_micro(request_tokens, answer_tokens)
+        usd_micro = self._most_usd_micro(mind.provider, request_tokens, answer_tokens)
         # What is booked without an answer on disk may have been billed: it stays, and the next send has its own key.
         keys = itertools.chain([key], (f"{key}:send{send}" for send in itertools.count(2)))
 
         def reserve() -> str:
-            return next(each for each in keys if self._meter.reserve(each, most, usd_micro))
+            return next(each for each in keys if mind.meter.reserve(each, most, usd_micro))
 
         booked = [reserve()]
         try:
-            answer = send(lambda: booked.append(reserve()))
+            answer = send(mind.provider, lambda: booked.append(reserve()))
         except (Refused, ContextExhausted):
-            self._meter.release(booked[-1])
+            mind.meter.release(booked[-1])
             raise
+        if answer.tokens:
+            return answer.model_copy(update={"booking": booked[-1]})
         # A server that does not count has its worst case booked: a cap that nothing counts against is none.
-        return answer.model_copy(update={"tokens": answer.tokens or most, "booking": booked[-1]})
+        return answer.model_copy(update={"tokens": most, "usd_micro": usd_micro, "booking": booked[-1]})
 
-    def _most_usd_micro(self, request_tokens: int, answer_tokens: int) -> int | None:
-        """The worst case of a request's cost: by the price map, or by the dearest answer so far where that is more.
-
-        An answer may be priced by the name that the server gave back, which the map may know better than the goal's.
-        """
-        if self._dearest is None:
-            answers = (Answer.model_validate_json(file.read_text("utf-8")) for file in self._cache.glob("*.json"))
-            self._dearest = max((_rate(answer) for answer in answers if answer.model == self.name), default=0.0)
-        seen = math.ceil((request_tokens + answer_tokens) * self._dearest)
-        mapped = self._provider.most_usd_micro(request_tokens, answer_tokens)
+    def _most_usd_micro(self, provider: Provider, request_tokens: int, answer_tokens: int) -> int | None:
+        """The worst case of a request's cost: by its price, or by the dearest answer so far where that is more."""
+        seen = math.ceil((request_tokens + answer_tokens) * self._rates.dearest(provider.model))
+        mapped = provider.most_usd_micro(request_tokens, answer_tokens)
         return max(seen, mapped or 0) or mapped
 
     def _file(self, digest: str) -> Path:
         return self._cache / f"{digest}.json"
 
+    def _refused(self, digest: str, times: int) -> Path:
+        return self._cache / f"{digest}.refused{times}.json"
+
     def _times_refused(self, digest: str) -> int:
-        return len(list(self._cache.glob(f"{digest}.refused*.json")))
+        return next(times for times in itertools.count() if not self._refused(digest, times).exists())
 
 
-def _redacted(message: BaseMessage) -> BaseMessage:
-    """A message without secrets; a model's own stays as it is: it has seen none, and its thoughts are signed."""
-    return message if message.type == "ai" else message.model_copy(update={"content": redact_plain(message.content)})
+def _sync(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
-def _rate(answer: Answer) -> float:
-    """Micro-dollars a token of an answer; 0 where its price or its tokens are unknown."""
-    return (answer.usd_micro or 0) / answer.tokens if answer.tokens else 0.0
-
-
-def strict_schema(kind: type[Record]) -> dict[str, Any]:
-    """The JSON Schema of `kind` as OpenAI's strict mode takes it.
-
-    Every property is required, none has a default, and references are written out.
-    """
-    from langchain_core.utils.function_calling import convert_to_openai_function
-
-    schema: dict[str, Any] = convert_to_openai_function(kind, strict=True)["parameters"]
-    return _without_defaults(schema)
-
-
-def _without_defaults(schema: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in schema.items() if key not in ("default", "title")}
-    if "properties" in schema:
-        kept["properties"] = {name: _without_defaults(value) for name, value in schema["properties"].items()}
-    if "items" in schema:
-        kept["items"] = _without_defaults(schema["items"])
-    if "anyOf" in schema:
-        kept["anyOf"] = [_without_defaults(value) for value in schema["anyOf"]]
-    return kept
-
-
-def read_record(said: str | Mapping[str, Any], kind: type[R], fault: Callable[[R], str]) -> R | str:
-    """The record in an answer, be it text or the arguments of a call; or what is wrong with it."""
-    try:
-        record = kind.model_validate(_printable(_json_in(said) if isinstance(said, str) else said))
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)[:5]
-        places = (".".join(map(str, entry["loc"])) or "the object" for entry in faults)
-        return "; ".join(f"`{place}`: {entry['msg']}" for place, entry in zip(places, faults, strict=True))
-    except ValueError as error:
-        return str(error)
-    if not _finite(record.model_dump()):
-        return "every number must be finite"
-    return fault(record) or record
-
-
-def _json_in(text: str) -> Any:
-    """The JSON object that a text is; else the last one in it: unbound models put words or thoughts around it."""
-    decoder, stripped = json.JSONDecoder(), text.strip()
-    found, position = None, text.find("{")
-    try:
-        if stripped.startswith("{"):
-            return decoder.raw_decode(stripped)[0]
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is no complete JSON object ({str(error)[:100]})") from error
-    while position >= 0:
-        try:
-            found, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            end = position + 1
-        position = text.find("{", end)
-    if found is None:
-        raise ValueError("there is no complete JSON object in it")
-    return found
-
-
-def _printable(value: Any) -> Any:
-    """Plain data without control characters, which a terminal would obey."""
-    if isinstance(value, str):
-        return "".join(character for character in value if character.isprintable() or character == "\n")
-    if isinstance(value, dict):
-        return {key: _printable(entry) for key, entry in value.items()}
-    return [_printable(entry) for entry in value] if isinstance(value, list) else value
-
-
-def _finite(value: Any) -> bool:
-    """Whether plain data has no NaN and no infinity in it, which most bounds let pass."""
-    if isinstance(value, dict):
-        return all(map(_finite, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+def _redacted(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Messages without secrets; a model's own stay as they are: it has seen none, and its thoughts are signed."""
+    contents = redact_plain([None if message.type == "ai" else message.content for message in messages])
+    return [
+        message if content in (None, message.content) else message.model_copy(update={"content": content})
+        for message, content in zip(messages, contents, strict=True)
+    ]

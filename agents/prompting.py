@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from agents.brain import Brief, Proposal
 from agents.loop import work
 from agents.provider import Message
+from agents.tools.shared import shared
 from agents.workbench import Workbench
 from shared_memory.records import Experiment, Part, Record, canonical_digest
 
@@ -46,7 +47,8 @@ def propose(
     facts = {**facts_of(brief), **more_facts}
     messages = partial(conversation, fill(prompts / "system.md"), task, facts, words_of(brief), kind)
     role = str(brief.move.role)
-    return work(bench, role, kind, messages, [*tools, *bench.tools], lambda given: fault(given, brief))
+    every = [*tools, *shared(brief, bench, facts), *bench.tools]
+    return work(bench, role, kind, messages, every, lambda given: fault(given, brief))
 
 
 def conversation(
@@ -115,6 +117,8 @@ def facts_of(brief: Brief) -> dict[str, Any]:
             if result.part is Part.SELECTION
         },
         "generated": list(brief.generated),
+        # A person's own words, which are no material to judge: the one sentence among the facts.
+        **({"wishes": list(brief.wishes)} if brief.wishes else {}),
     }
 
 
@@ -154,6 +158,10 @@ def words_of(brief: Brief) -> dict[str, Any]:
             key: {name: part.plain() for name, part in each.categories.items()} for key, each in selection.items()
         },
     }
+    if brief.lessons:
+        words["lessons"] = list(brief.lessons)
+    if brief.done:
+        words["actions"] = dict(brief.done)
     cut: dict[str, Any] = _cut(words)
     return cut
 

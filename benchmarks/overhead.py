@@ -1,9 +1,11 @@
-"""Measures postgrad's own overhead: a run of 20 experiments whose jobs do nothing, its checkpoints, and start-up times.
+"""Measures postgrad's own overhead: a run of 20 experiments whose jobs do nothing, its checkpoints, start-up times, and
+a turn of a language model.
 
-    python benchmarks/overhead.py [--json] [--experiments 20]
+    python benchmarks/overhead.py [--json] [--experiments 20] [--only run|turn]
 
 Everything is real but the jobs' scripts, which keep the job contract and compute nothing (tests/noop): the router, the
-gates under `--approve auto`, the ledger, a process and a folder for every job, the report.
+gates under `--approve auto`, the ledger, a process and a folder for every job, the report. For a turn of a model, and
+what it is compared with, see llm_turns.py.
 """
 
 from __future__ import annotations
@@ -32,9 +34,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--experiments", type=int, default=20)
+    parser.add_argument("--only", choices=["run", "turn"])
     arguments = parser.parse_args()
+    figures: dict[str, object] = {"status": "succeeded"}
     with tempfile.TemporaryDirectory(prefix="postgrad-overhead-") as folder:
-        figures = measure(Path(folder), arguments.experiments)
+        if arguments.only != "turn":
+            figures = measure(Path(folder), arguments.experiments)
+        if arguments.only != "run":
+            from benchmarks.llm_turns import measure_turns
+
+            figures |= measure_turns(Path(folder) / "turns")
     if arguments.json:
         print(json.dumps(figures, indent=2))
     else:

@@ -46,6 +46,8 @@ def intake(state: Goal, runtime: Runtime[Context]) -> Plain:
     original = read_champion(Desk(note["of"], desk.context))
     reference = reference_of(original)
     stored = desk.paths.store(original.desk.paths.stored(original.dataset.digest))
+    if reference.script:
+        desk.paths.store(original.desk.paths.stored(reference.script))
     dataset = original.dataset.model_copy(update={"path": str(desk.paths.stored(stored))})
     results = [cast(EvalResult, selection_of(original, name)) for name in (BASELINE, reference.id)]
     for record in (dataset, reference, *results):

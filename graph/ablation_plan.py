@@ -53,7 +53,7 @@ def _require_same_scripts(original: Original) -> None:
     """Raise BadInput where variants would be trained or scored by another program than the champion was."""
     trained_by = Path(original.goal.run.script or training.SCRIPT)
     now = {
-        Purpose.TRAINING: _digests_beside(trained_by),
+        Purpose.TRAINING: _digests_beside(trained_by) | {each.script for each in original.lineage},
         Purpose.EVALUATION: set().union(*(_digests_beside(script) for script in evaluation.SCRIPTS.values())),
     }
     for pinned in original.path:

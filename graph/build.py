@@ -9,6 +9,7 @@ from langgraph.graph import END, START, StateGraph
 
 from agents.brain import Move, Role
 from graph import carry_out, nodes
+from graph.actions import with_actions
 from graph.context import Context
 from graph.jobs import build_jobs
 from graph.routing import Step
@@ -48,17 +49,17 @@ def build(
     builder.add_edge("finish", END)
     for role in roles:
         builder.add_node(f"{role}_propose", getattr(nodes, f"{role}_propose"))
-        builder.add_node(f"{role}_carry_out", getattr(carry_out, f"{role}_carry_out"))
+        builder.add_node(f"{role}_carry_out", with_actions(getattr(carry_out, f"{role}_carry_out")))
         builder.add_conditional_edges(
             f"{role}_propose",
             whether_proposed,
             {"proposed": f"{role}_carry_out", "no means left": "router"},
         )
 
-    working = [role for role in roles if role is not Role.RESEARCHER]
-    if Role.RESEARCHER in roles:
+    working = list(roles) if set(roles) != {Role.RESEARCHER} else []
+    if not working:
         builder.add_edge("researcher_carry_out", "router")
-    if working:
+    else:
         builder.add_node("jobs", build_jobs())
         builder.add_node("verdict", verdict)
         builder.add_edge("jobs", "verdict")

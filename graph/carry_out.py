@@ -122,7 +122,7 @@ def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
         proposal = AblationProposal.model_validate(state["proposal"])
         experiments, gone = variants.to_train(proposal, brief, known, desk, is_held_out=bool(state.get("held_out")))
     else:
-        experiments = _experiments_to_train(state["proposal"], brief)
+        experiments = _experiments_to_train(state["proposal"], brief, desk)
     if not experiments:
         gone = gone or [routing.exhausted(brief.move, brief.experiment or routing.BASELINE)]
         return update(exhausted=[*state.get("exhausted", []), *gone], datasets=known, pending=[])
@@ -155,14 +155,14 @@ def trainer_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
     }
 
 
-def _experiments_to_train(plain: Plain, brief: Brief) -> list[Experiment]:
+def _experiments_to_train(plain: Plain, brief: Brief, desk: Desk) -> list[Experiment]:
     """What a proposal comes to: known experiments as they are, or new ones; none if it gives up."""
     if brief.move is Move.RETRY:
         return [brief.experiments[brief.experiment]]
     if brief.move is Move.DEBUG:
         mending = DebugProposal.model_validate(plain)
-        return training.plan_experiments([mending.plan] if mending.plan else [], brief)
-    return training.plan_experiments(TrainingProposal.model_validate(plain).plans, brief)
+        return training.plan_experiments([mending.plan] if mending.plan else [], brief, desk.paths)
+    return training.plan_experiments(TrainingProposal.model_validate(plain).plans, brief, desk.paths)
 
 
 def _deliver(proposal: DeliveryProposal, state: RunState, desk: Desk, model: BaseModel) -> Plain:

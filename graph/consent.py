@@ -8,7 +8,7 @@ from agents.trainer.recovery import ATTEMPTS
 from shared_memory.ledger import Action
 from shared_memory.records import Decision, Envelope, JobSpec
 
-LEAVES_FOR_GOOD = ("teacher", "publisher", "endpoint")
+LEAVES_FOR_GOOD = ("teacher", "publisher", "endpoint", "action")
 """Runners whose jobs hand something to others, which the next attempt may do in another way."""
 
 

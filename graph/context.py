@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from langgraph.runtime import Runtime
 
+from agents.asking import heedless
 from agents.brain import Brain, Playbook, Role, choose_brain
 from agents.data_engineer import agent as data_agent
 from agents.data_engineer import playbook as data_playbook
@@ -32,16 +34,20 @@ from agents.llm import LanguageModel
 from agents.publishing.runner import PublishingRunner
 from agents.researcher import agent as researcher_agent
 from agents.researcher import playbook as researcher_playbook
+from agents.tools.actions import ActionRunner
+from agents.tools.people import People
 from agents.trainer import agent as trainer_agent
 from agents.trainer import playbook as trainer_playbook
 from agents.trainer import publish as model_publisher
 from agents.trainer.throughput import matrix_gflops
+from agents.words import Words
 from agents.workbench import Workbench
 from graph.placement import offered
 from graph.state import Plain, Stock
+from shared_memory.actions import Actions
 from shared_memory.budget import Budget
 from shared_memory.database import Database
-from shared_memory.errors import Unavailable
+from shared_memory.errors import Conflict, Unavailable
 from shared_memory.goal import Goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
@@ -66,6 +72,10 @@ AGENTS = {
 """The same with a language model."""
 
 
+UNPRICED = "unpriced by role"
+"""Kind of the notes on whose models have no known price: role → {model: true}."""
+
+
 @dataclass
 class Context:
     """LangGraph's runtime context; whoever starts the graph may set it, and Studio shows it as a form."""
@@ -87,7 +97,7 @@ def _database_of(path: Path) -> Database:
 class BudgetMeter:
     """Books what a role's language model takes in the run's budget."""
 
-    def __init__(self, budget: Budget, role: Role, on_unpriced: Callable[[], None], kept_usd_micro: int = 0) -> None:
+    def __init__(self, budget: Budget, role: str, on_unpriced: Callable[[], None], kept_usd_micro: int = 0) -> None:
         """kept_usd_micro: what is kept back for something else."""
         self._budget = budget
         self._role = role
@@ -99,14 +109,19 @@ class BudgetMeter:
         if usd_micro is None:
             spend = self._budget.spent()
             usd_micro = int(spend.usd_micro + spend.held_usd_micro > 0)
-        kept = self._kept_usd_micro
-        return self._budget.reserve(key, usd_micro, role=self._role, jobs=0, tokens=tokens, kept_usd_micro=kept)
+        return self._budget.reserve(
+            key, usd_micro, role=self._role, jobs=0, tokens=tokens, kept_usd_micro=self._kept_usd_micro, hurry=False
+        )
 
     def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
         """An unknown price is booked as no dollars, and said: the cap on tokens is what holds then."""
         if usd_micro is None:
             self._on_unpriced()
-        self._budget.settle(key, usd_micro or 0, tokens)
+        try:
+            self._budget.settle(key, usd_micro or 0, tokens, hurry=False)
+        except Conflict:  # the machine lost its power before the booking was on its disk, and the answer was
+            self.reserve(key, tokens, usd_micro)
+            self._budget.settle(key, usd_micro or 0, tokens, hurry=False)
 
     def release(self, key: str) -> None:
         self._budget.release(key)
@@ -119,6 +134,8 @@ class Desk:
         self.run_id = run_id
         self.context = context
         self._runtime = runtime
+        self._node = contextvars.copy_context()
+        self._unpriced: set[tuple[str, str]] = set()
 
     @classmethod
     def of(cls, runtime: Runtime[Context]) -> Desk:
@@ -161,25 +178,27 @@ class Desk:
     def budget(self, goal: Goal) -> Budget:
         return Budget(self.db, self.run_id, goal.limits)
 
-    def brain(self, goal: Goal, role: Role) -> Brain:
-        """The mind of a role."""
+    def brain(self, goal: Goal, role: Role, heed: Callable[[], None] = heedless) -> Brain:
+        """The mind of a role; `heed` may end its work between two requests."""
         name = self.brain_name(goal, role)
         return choose_brain(
-            None if name == Playbook.name else self.workbench(goal, role, name),
+            None if name == Playbook.name else self.workbench(goal, role, name, heed),
             RULES,
             AGENTS,
             stand_ins=self.journal.notes("stand_in"),
-            on_stand_in=self._note_stand_in,
+            on_stand_in=self.note_stand_in,
         )
 
-    def workbench(self, goal: Goal, role: Role, name: str) -> Workbench:
+    def workbench(self, goal: Goal, role: Role, name: str, heed: Callable[[], None] = heedless) -> Workbench:
         """What the language model of a role works with."""
         return Workbench(
-            model=self.language_model(goal, role, name),
+            model=self.language_model(goal, role, name, heed),
             outputs=self.paths.tools,
             library=self.settings.home / "library",
+            allowed_hosts=self.settings.allowed_hosts,
             steps=goal.brain.steps,
-            sandbox=goal.run.sandbox,
+            tools=self.people.tools(role, Actions(self.journal)),
+            jobs=self.paths.jobs,
             tell=self.emit,
         )
 
@@ -187,10 +206,28 @@ class Desk:
         """What a role's mind is called."""
         return goal.mind(role, self.settings.brain)
 
-    def language_model(self, goal: Goal, role: Role, name: str) -> LanguageModel:
-        """A model that a role asks for something else than its proposal, paid for like its brain."""
-        api_base = goal.brain.api_base
-        return LanguageModel(name, api_base=api_base, cache=self.paths.answers, meter=self._meter(goal, role, name))
+    def language_model(
+        self, goal: Goal, role: Role | str, name: str, heed: Callable[[], None] = heedless, *, alone: bool = False
+    ) -> LanguageModel:
+        """The model called `name`, paid for by the run on the account of `role`; its words are told as they come.
+
+        alone: without the goal's fallbacks, where it was agreed on who is shown the rows.
+        """
+        words = Words(self.emit, role, name)
+        return LanguageModel(
+            name,
+            api_base=goal.brain.api_base,
+            cache=self.paths.answers,
+            meter=self._meter(goal, role, name),
+            heed=words.afresh(heed),
+            on_words=words,
+            fallbacks=() if alone else goal.brain.fallbacks,
+            meter_of=lambda other: self._meter(goal, role, other),
+            on_fallback=lambda other, why: self.emit("note", text=f"`{other}` is asked in its place: {why}"),
+            reasoning_effort=goal.brain.reasoning_effort,
+            window=goal.brain.window,
+            prices=self.settings.prices,
+        )
 
     def judge(
         self, spec: JobSpec, goal: Goal, answers: int, kept_usd_micro: int, heed: Callable[[], None]
@@ -214,15 +251,19 @@ class Desk:
         verdicts = self.settings.home / "verdicts"
         return Judge(model, verdicts, answers, heed, lambda text: self.emit("note", text=text))
 
-    def _meter(self, goal: Goal, role: Role, name: str, kept_usd_micro: int = 0) -> BudgetMeter:
-        return BudgetMeter(self.budget(goal), role, lambda: self._note_unpriced(name), kept_usd_micro)
+    def _meter(self, goal: Goal, role: str, name: str, kept_usd_micro: int = 0) -> BudgetMeter:
+        return BudgetMeter(self.budget(goal), role, lambda: self._note_unpriced(name, role), kept_usd_micro)
 
-    def _note_unpriced(self, model: str) -> None:
+    def _note_unpriced(self, model: str, role: str) -> None:
+        if (model, role) in self._unpriced:  # each answer comes here
+            return
+        self._unpriced.add((model, role))
+        self.journal.note(UNPRICED, role, {**self.journal.notes(UNPRICED).get(role, {}), model: True})
         if model not in self.journal.notes("unpriced"):
             self.journal.note("unpriced", model, "its tokens are counted, its dollars are not")
             self.emit("note", text=f"the price of `{model}` is unknown: its tokens are counted, its dollars are not")
 
-    def _note_stand_in(self, key: str, role: Role, reason: str) -> None:
+    def note_stand_in(self, key: str, role: Role, reason: str) -> None:
         self.journal.note("stand_in", key, {"role": role.value, "reason": reason})
         self.emit("note", text=f"the playbook stands in for the {role.value.replace('_', ' ')}'s model: {reason}")
 
@@ -237,8 +278,20 @@ class Desk:
             "teacher": lambda: TeacherRunner(self.paths.jobs, self._teacher),
             "endpoint": lambda: EndpointRunner(self.paths.jobs, self._served),
             "publisher": self._publisher,
+            "action": lambda: ActionRunner(self.paths.jobs, self.people.call),
         }
         return runners[name]()
+
+    @cached_property
+    def people(self) -> People:
+        """What people have added to this home for its roles."""
+        listed = partial(self._noted, "mcp_tools")  # once a run: its tools stay what they were
+        return People(self.run_id, self.settings, listed, self._note_tool_fault)
+
+    def _note_tool_fault(self, line: str) -> None:
+        if line not in self.journal.notes("tool_fault"):
+            self.journal.note("tool_fault", line, "its tools are left out")
+            self.emit("note", text=line)
 
     def _publisher(self) -> PublishingRunner:
         datasets, paths = self.journal.all(DatasetRecord), self.paths  # here, for the work is done in another thread
@@ -251,7 +304,8 @@ class Desk:
         )
 
     def _teacher(self, name: str) -> LanguageModel:
-        return self.language_model(Goal.model_validate(self.runs.get(self.run_id).goal), Role.DATA_ENGINEER, name)
+        goal = Goal.model_validate(self.runs.get(self.run_id).goal)
+        return self.language_model(goal, Role.DATA_ENGINEER, name, alone=True)
 
     def _served(self, name: str, api_base: str) -> LanguageModel:
         meter = self._meter(Goal.model_validate(self.runs.get(self.run_id).goal), Role.EVALUATOR, name)
@@ -264,9 +318,17 @@ class Desk:
         return note
 
     def emit(self, kind: str, **fields: Any) -> None:
-        """Tell whoever watches the run; see docs/events.md for the vocabulary."""
+        """Tell whoever watches the run, from any thread; see docs/events.md for the vocabulary."""
         if self._runtime is not None:
-            self._runtime.stream_writer({"kind": kind, "at": time.time(), **fields})
+            # LangGraph looks up in the context of the node where an event belongs; a thread of ours has another.
+            self._node.copy().run(self._runtime.stream_writer, {"kind": kind, "at": time.time(), **fields})
+
+    def tell_spent(self, goal: Goal) -> None:
+        """Tell what the run has spent so far; `unpriced` names the models whose dollars nobody knows."""
+        spend = self.budget(goal).spent()
+        hours = self.runs.get(self.run_id).active_seconds / 3600
+        unpriced = list(self.journal.notes("unpriced"))
+        self.emit("spent", usd=spend.usd_micro / 1e6, jobs=spend.jobs, hours=round(hours, 4), unpriced=unpriced)
 
     def register(self, goal: Goal) -> None:
         """Put the run into the register, where a LangGraph server and not our worker started it."""

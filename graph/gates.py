@@ -11,6 +11,7 @@ from langgraph.types import interrupt
 from agents.evaluator.scoring import judge
 from agents.hosting import OWN
 from agents.publishing.runner import FOLDER, PUBLISHER
+from agents.tools.actions import ACTION
 from graph.consent import consent_for, envelope_of
 from graph.context import Context, Desk
 from graph.state import JobsState, Plain, jobs_update
@@ -20,6 +21,7 @@ from shared_memory.records import JobSpec
 
 PUT_ASIDE = "put_aside"
 """Key that stands for an answer to other jobs, or to nothing at all: nothing happens, and the gate asks again."""
+ATTENDED = "nobody is asked under approve = auto, and {tool} of {source} is not marked `unattended`"
 
 
 def gate(state: JobsState, runtime: Runtime[Context]) -> Plain:
@@ -33,7 +35,7 @@ def gate(state: JobsState, runtime: Runtime[Context]) -> Plain:
     answers = _without_asking(specs, Goal.model_validate(state["goal"]), desk)
     asked = [spec for spec in specs if spec.digest not in answers]
     if desk.runs.get(desk.run_id).cancel_requested:
-        no = {"approved": False, "by": "policy", "reason": "a person cancelled the run"}
+        no = {"approved": False, "by": "policy", "reason": "a person cancelled the run", "halt": "cancelled"}
         return jobs_update(answers={spec.digest: no for spec in specs})
     if asked:
         answer = interrupt(
@@ -65,11 +67,17 @@ def _answers_that_are_understood(example: JobSpec) -> dict[str, Any]:
 
 
 def _without_asking(specs: list[JobSpec], goal: Goal, desk: Desk) -> dict[str, Plain]:
-    """The answers of policy: `auto` to all, `paid` to what is free, else to what an earlier consent covers."""
+    """The answers of policy: `auto` to all, `paid` to what is free, else to what an earlier consent covers.
+
+    What a model asks for may be what a text from outside has talked it into: where nobody is asked, only tools whose
+    owner has said so beforehand change anything outside.
+    """
     answers: dict[str, Plain] = {}
     decisions, actions = desk.ledger.decisions(), desk.ledger.actions()
     for spec in specs:
-        if goal.run.approve == "auto" or (goal.run.approve == "paid" and is_free(spec, desk)):
+        if goal.run.approve == "auto" and spec.runner == ACTION and not spec.config.get("unattended"):
+            answers[spec.digest] = {"approved": False, "by": "policy", "reason": ATTENDED.format(**spec.config)}
+        elif goal.run.approve == "auto" or (goal.run.approve == "paid" and is_free(spec, desk)):
             reason = f"approve = {goal.run.approve}"
             answers[spec.digest] = {"approved": True, "by": "policy", "reason": reason}
         elif consent := consent_for(spec, decisions, actions):
@@ -113,8 +121,8 @@ def _files_edited(said: Any) -> list[str]:
 
 
 def _editable(spec: JobSpec) -> tuple[str, ...]:
-    """The files of a job whose text a person may change: its script, which of a publication is only its card."""
-    return () if spec.runner == PUBLISHER else (spec.script,)
+    """The files of a job whose text a person may change: its script, which of some jobs only tells what they are."""
+    return () if spec.runner in (PUBLISHER, ACTION) else (spec.script,)
 
 
 def after_gate(state: JobsState) -> str:

@@ -21,6 +21,7 @@ from langgraph.runtime import Runtime
 from agents.data_engineer.synthesis import teacher
 from agents.evaluator import endpoint
 from agents.publishing import runner as publishing
+from agents.tools import actions
 from graph import publications
 from graph.consent import envelope_of
 from graph.context import Context, Desk
@@ -53,8 +54,8 @@ def admit(state: JobsState, runtime: Runtime[Context]) -> Plain:
             continue
         pending.remove(spec)
         finished.append(_refusal(spec, said, state))
-        if said["by"] == "policy":
-            halted = {"halt": "cancelled", "error": said["reason"]}
+        if said.get("halt"):
+            halted = {"halt": said["halt"], "error": said["reason"]}
     _tell_decisions(desk, asked, state["answers"])
     return jobs_update(pending=pending, finished=finished, answers={}, admitted=admitted, **halted)
 
@@ -65,7 +66,7 @@ def _refusal(spec: JobSpec, said: Plain, state: JobsState) -> Job:
     if failed and said["by"] == "person":
         job = Job.model_validate(failed[-1])
         return job.model_copy(update={"error": f"{job.error}; another try was refused"})
-    reason = said["reason"] if said["by"] == "policy" else f"{REJECTED}{said['reason'] or 'no reason given'}"
+    reason = said["reason"] if said.get("halt") else f"{REJECTED}{said['reason'] or 'no reason given'}"
     return refused(spec, JobState.CANCELLED, reason)
 
 
@@ -119,6 +120,8 @@ def edit(spec: JobSpec, changes: Plain, desk: Desk) -> JobSpec:
             edited = endpoint.told_anew(edited, goal, desk.paths)
         case publishing.PUBLISHER:
             edited = publications.told_anew(edited, desk)
+        case actions.ACTION:
+            edited = actions.told_anew(edited, desk.paths)
     return edited.model_copy(update={"title": f"{edited.title} (edited: {', '.join(edits)})"})
 
 

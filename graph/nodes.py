@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -11,33 +12,17 @@ from langgraph.runtime import Runtime
 from agents.base_model import fingerprint
 from agents.brain import Brief, Move, Playbook, Role
 from agents.evaluator import evaluation
-from graph import routing, synthesis
+from graph import actions, choosing, learning, routing, steered, synthesis
 from graph.briefing import brief_from, described
 from graph.context import RULES, Context, Desk
+from graph.heeding import Cancelled, heed_of
 from graph.intake import check_goal
 from graph.state import Plain, RunState, update
 from graph.variants import trainer_brief
-from shared_memory.errors import BudgetSpent
+from shared_memory.errors import BudgetSpent, TimeOver
 from shared_memory.goal import Goal, parse_goal
 from shared_memory.records import EvalResult
-
-WHAT_A_MOVE_IS = {
-    Move.HOLD_OUT: "hold rows out to measure on",
-    Move.BASELINE: "score the base model",
-    Move.RESEARCH: "look for recipes",
-    Move.DATA: "make training data",
-    Move.DRAFT: "plan experiments from the recipes",
-    Move.RETRY: "train {} again",
-    Move.DEBUG: "find out what to do about {}",
-    Move.IMPROVE: "change one thing about {}",
-    Move.ABLATE: "find out what the parts of {} are worth",
-    Move.CANDIDATE: "score {} on the selection items",
-    Move.DELIVER: "save {} as the champion",
-    Move.CONFIRM: "score the champion on the report items",
-    Move.PUBLISH: "publish the training data",
-    Move.PUSH: "publish {}'s model",
-    Move.STOP: "write the report",
-}
+from shared_memory.steering import steers_of, wishes_of
 
 
 def intake(state: Goal, runtime: Runtime[Context], roles: Collection[Role] = tuple(Role)) -> Plain:
@@ -51,38 +36,39 @@ def intake(state: Goal, runtime: Runtime[Context], roles: Collection[Role] = tup
     noted["fingerprint"] = fingerprint(Path(found.model.folder)) if found.model.folder else ""
     desk.journal.note("base_model", "base_model", noted)
     benchmarks = described(found.benchmarks, desk)
+    learning.recall(goal, found.trains, desk)
     return update(goal=goal, benchmarks=benchmarks, trains=list(found.trains), reopened=0, halt="", error="")
 
 
 def router(state: RunState, runtime: Runtime[Context], next_step: routing.Step | None = None) -> Plain:
-    """Take stock of the run's means, and let `routing` choose; `next_step` is another strategy than the search."""
+    """Take stock of the run's means, and choose among what `routing` allows; `next_step` is another strategy."""
     desk = Desk.of(runtime)
     goal = routing.goal_of(state)
     stock = desk.stock(goal, _seconds_kept(state))
-    cancelled = stock["cancelled"]
-    halt, error = (
-        ("cancelled", "a person cancelled the run") if cancelled else (state.get("halt", ""), state.get("error", ""))
-    )
-    choice = routing.next_move(cast(RunState, {**state, "stock": stock, "halt": halt}), next_step)
+    halt, error = state.get("halt", ""), state.get("error", "")
+    if stock["cancelled"]:
+        halt, error = "cancelled", "a person cancelled the run"
+    now = cast(RunState, {**state, "stock": stock, "halt": halt})
+    chosen = choosing.choose(now, desk, next_step)
+    choice = chosen.choice
     if choice.halt:
         halt, error = choice.halt, choice.why
         desk.emit("note", text=f"the search ends here: {error}")
-    spend = desk.budget(goal).spent()
-    hours = desk.runs.get(desk.run_id).active_seconds / 3600
-    desk.emit("spent", usd=spend.usd_micro / 1e6, jobs=spend.jobs, hours=round(hours, 4))
+    desk.tell_spent(goal)
     role = choice.move.role
     desk.emit(
         "move",
         move=choice.move.value,
         role=role.value if role else "",
         experiment=choice.subject,
-        text=WHAT_A_MOVE_IS[choice.move].format(_subjects(choice, state)),
+        by=chosen.by,
+        why=chosen.why,
+        text=choosing.meaning(choice, now),
     )
-    return update(stock=stock, move=choice.move, subject=choice.subject, halt=halt, error=error)
-
-
-def _subjects(choice: routing.Choice, state: RunState) -> str:
-    return ", ".join(routing.unscored(state)) if choice.move is Move.CANDIDATE else choice.subject
+    changes = update(stock=stock, move=choice.move, subject=choice.subject, halt=halt, error=error)
+    if choice.ends and chosen.by != Playbook.name:  # for good: the playbook would end it again by itself
+        changes |= update(exhausted=[*state.get("exhausted", []), routing.exhausted(Move.STOP, "")])
+    return changes
 
 
 def _seconds_kept(state: RunState) -> float:
@@ -106,8 +92,10 @@ def data_engineer_propose(state: RunState, runtime: Runtime[Context]) -> Plain:
 
 
 def trainer_propose(state: RunState, runtime: Runtime[Context]) -> Plain:
-    """The same, and what is known of the worth of the incumbent's parts."""
-    return _propose(Role.TRAINER, state, runtime, trainer_brief(state))
+    """The same, what is known of the worth of the incumbent's parts, and the recipes as a person would have them."""
+    brief = trainer_brief(state)
+    recipes = steered.ordered(brief.recipes, steers_of(Desk.of(runtime).journal))
+    return _propose(Role.TRAINER, state, runtime, replace(brief, recipes=recipes))
 
 
 def evaluator_propose(state: RunState, runtime: Runtime[Context]) -> Plain:
@@ -117,11 +105,17 @@ def evaluator_propose(state: RunState, runtime: Runtime[Context]) -> Plain:
 def _propose(role: Role, state: RunState, runtime: Runtime[Context], brief: Brief | None = None) -> Plain:
     """Ask the role's brain; a run that is on its way out asks the playbook, which costs nothing."""
     desk = Desk.of(runtime)
-    brain = Playbook(RULES) if state.get("halt") else desk.brain(routing.goal_of(state), role)
+    goal = routing.goal_of(state)
+    brain = Playbook(RULES) if state.get("halt") else desk.brain(goal, role, heed_of(desk, goal, state))
+    wishes = wishes_of(steers_of(desk.journal).values())
+    shown = replace(brief or brief_from(state), wishes=wishes, done=actions.told(desk), lessons=learning.recalled(desk))
     try:
-        proposal = brain.propose(role, brief or brief_from(state))
-    except BudgetSpent as spent:
+        proposal = brain.propose(role, shown)
+    except Cancelled:
+        return update(proposal={})  # the router sees to it
+    except (BudgetSpent, TimeOver) as spent:
         desk.emit("note", text=f"the search ends here: {spent}")
-        return update(proposal={}, halt="over_budget", error=str(spent))
+        halt = "over_budget" if isinstance(spent, BudgetSpent) else "timed_out"
+        return update(proposal={}, halt=halt, error=str(spent))
     desk.emit("proposal", role=role.value, by=brain.name, text=proposal.summary())
     return update(proposal=proposal.plain())

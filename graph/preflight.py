@@ -12,6 +12,7 @@ from agents import sandbox
 from agents.data_engineer.synthesis import teacher
 from agents.evaluator import endpoint
 from agents.jobs.hf.order import secret
+from agents.tools import actions
 from agents.trainer import training
 from agents.trainer.preflight import examine
 from agents.trainer.preflight.report import Facts, Preflight
@@ -20,6 +21,7 @@ from graph.briefing import benchmarks_of, model_of
 from graph.context import Context, Desk
 from graph.state import JobsState, Plain, jobs_update
 from graph.submission import refused, specs_of, undecided
+from shared_memory.actions import Actions
 from shared_memory.goal import Goal
 from shared_memory.records import DatasetRecord, Job, JobSpec, JobState, Purpose
 
@@ -37,6 +39,7 @@ def preflight(state: JobsState, runtime: Runtime[Context]) -> Plain:
             or teacher.fault_of_config(spec, goal)
             or endpoint.fault_of_config(spec, goal, desk.paths)
             or publications.fault_of(spec)
+            or actions.fault_of(spec, Actions(desk.journal).get)
             or clean_hands.fault_of_data(spec, goal, desk)
         )
         if not fault and spec.purpose is Purpose.TRAINING:

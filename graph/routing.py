@@ -13,19 +13,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agents.brain import Move
+from graph.standing import (
+    BASELINE,
+    PRIOR_ITEMS,
+    best_experiment,
+    confirmed,
+    exhausted,
+    experiments_of,
+    goal_of,
+    has_baseline,
+    incumbent,
+    is_exhausted,
+    ranked,
+    recipes_of,
+    selection_result,
+    target_reached,
+)
 from graph.state import RunState
-from shared_memory.goal import BenchmarkGoal, Goal
-from shared_memory.metric import Metric
-from shared_memory.records import Branch, EvalResult, Experiment, Part, Recipe, Verdict, recipe_of
+from shared_memory.records import Branch, Experiment, Part, Verdict
 
-BASELINE = "baseline"
+__all__ = [
+    "BASELINE", "PRIOR_ITEMS", "best_experiment", "confirmed", "exhausted", "experiments_of", "goal_of", "has_baseline",
+    "incumbent", "is_exhausted", "ranked", "recipes_of", "selection_result", "target_reached",
+]  # fmt: skip
+"""Of graph.standing: what is known, and what is next, are asked of one module."""
 
-PRIOR_ITEMS = 64
-"""Weight, in items, of the pull towards the baseline's score when candidates are ranked (`Metric.shrunken`).
-
-discordance / variance of the true effects: .25 / .06². Candidates on the same items keep their order whatever it is.
-Where some have fewer items, 64 gains nearly as much as the best weight for effects from 3 to 20 points
-(benchmarks/claims.py)."""
 DRAFTS = 3
 """Recipes that are tried from the base model before the best of them is worked on."""
 PATIENCE = 3
@@ -49,6 +61,8 @@ class Choice:
     halt: str = ""
     """Set where a cap of the goal cuts the search short: `over_budget` or `timed_out`."""
     why: str = ""
+    ends: bool = False
+    """Whether it is the way out of a search that could go on."""
 
 
 Step = Callable[[RunState], Choice | None]
@@ -57,8 +71,8 @@ Step = Callable[[RunState], Choice | None]
 
 def next_move(state: RunState, next_step: Step | None = None) -> Choice:
     """What to do next: the next step (of the search) while the run's means allow it, else the way out."""
-    if state.get("halt") or state.get("claims"):
-        return ending(state)  # the claim is made once: after it, nothing may change what it was made about
+    if is_over(state):
+        return ending(state)
     choice = (next_step or next_step_of_the_search)(state)
     if choice is None:
         return ending(state)
@@ -66,6 +80,14 @@ def next_move(state: RunState, next_step: Step | None = None) -> Choice:
     if cut is not None:
         return replace(ending(state), halt=cut.halt, why=cut.why)
     return choice
+
+
+def is_over(state: RunState) -> bool:
+    """Whether nothing is searched any more: a cap or a person has ended it, or the claim is made.
+
+    The claim is made once: after it, nothing may change what it was made about.
+    """
+    return bool(state.get("halt") or state.get("claims")) or is_exhausted(state, Move.STOP, "")
 
 
 def next_step_of_the_search(state: RunState) -> Choice | None:
@@ -98,16 +120,27 @@ def next_step_of_the_tree(state: RunState) -> Choice | None:
             return Choice(Move.DEBUG, experiment.id, why=f"{experiment.id} crashed")
     if not experiments_left(state):
         return None
-    drafts = [experiment for experiment in experiments.values() if experiment.branch is Branch.DRAFT]
-    if len(drafts) < min(DRAFTS, len(state["recipes"])) and not is_exhausted(state, Move.DRAFT, BASELINE):
+    if recipes_left(state, DRAFTS):
         return Choice(Move.DRAFT)
-    best = incumbent(state)
-    subject = best if best != BASELINE else best_experiment(state)
+    best, subject = incumbent(state), subject_of_the_search(state)
     if best != BASELINE and is_time_to_ablate(state, best):
         return Choice(Move.ABLATE, best, why=f"what {best} owes to its parts tells what to change next")
     if not subject or misses_in_a_row(state) >= PATIENCE or is_exhausted(state, Move.IMPROVE, subject):
         return None
     return Choice(Move.IMPROVE, subject)
+
+
+def recipes_left(state: RunState, most: int | None = None) -> bool:
+    """Whether a recipe is left to draft from the base model; with `most`, of the first so many drafts."""
+    drafts = sum(experiment.branch is Branch.DRAFT for experiment in experiments_of(state).values())
+    wanted = len(state["recipes"]) if most is None else min(most, len(state["recipes"]))
+    return drafts < wanted and not is_exhausted(state, Move.DRAFT, BASELINE)
+
+
+def subject_of_the_search(state: RunState) -> str:
+    """The experiment that is worked on: the incumbent, or the best one below the baseline; empty without any."""
+    best = incumbent(state)
+    return best if best != BASELINE else best_experiment(state)
 
 
 def is_time_to_ablate(state: RunState, best: str) -> bool:
@@ -187,15 +220,6 @@ def unmeasured(state: RunState) -> tuple[str, ...]:
     return ()
 
 
-def exhausted(move: Move, subject: str) -> str:
-    """How a move that had nothing to propose is remembered."""
-    return f"{move.value}:{subject}"
-
-
-def is_exhausted(state: RunState, move: Move, subject: str) -> bool:
-    return exhausted(move, subject) in state.get("exhausted", [])
-
-
 def is_worth_mending(experiment: Experiment, state: RunState) -> bool:
     """Whether a crash (no refusal) is to be debugged: not given up, not mended yet, and not too often."""
     ablated = experiment.branch is Branch.ABLATE  # what it was to tell, something else would not
@@ -217,15 +241,6 @@ def misses_in_a_row(state: RunState) -> int:
     best = incumbent(state)
     later = names[[e.id for e in names].index(best) + 1 :] if best != BASELINE else names
     return sum(1 for experiment in later if experiment.branch not in (Branch.DRAFT, Branch.ABLATE))
-
-
-def target_reached(state: RunState) -> bool:
-    """Whether the incumbent is as good on the selection items as the goal's target asks for."""
-    target = goal_of(state).primary.target
-    result = selection_result(state, incumbent(state))
-    if target is None or result is None:
-        return False
-    return result.score >= target if result.higher_is_better else result.score <= target
 
 
 def ending(state: RunState) -> Choice:
@@ -291,71 +306,3 @@ def means_left(state: RunState) -> bool:
 def gave_up(state: RunState, move: Move) -> bool:
     """Whether the job of a move of the end has been tried, and did not succeed."""
     return move.value in state.get("given_up", [])
-
-
-def incumbent(state: RunState) -> str:
-    """The candidate with the highest shrunken mean on the selection items; ties go to the older, which is cheaper.
-
-    The baseline is a candidate too, so a model that is worse than the base is never delivered.
-    """
-    baseline = selection_result(state, BASELINE)
-    best = best_experiment(state)
-    if baseline is None or not best:
-        return BASELINE
-    return best if ranked(state, best).better_than(baseline.metric) else BASELINE
-
-
-def best_experiment(state: RunState) -> str:
-    """The same among the experiments alone; empty where none has a score that can be compared."""
-    baseline = selection_result(state, BASELINE)
-    best = ""
-    for experiment in experiments_of(state).values():
-        result = selection_result(state, experiment.id)
-        if result is None or baseline is None or result.settings_digest != baseline.settings_digest:
-            continue  # measured in another way: the two numbers cannot be compared
-        if not best or ranked(state, experiment.id).better_than(ranked(state, best)):
-            best = experiment.id
-    return best
-
-
-def ranked(state: RunState, experiment: str) -> Metric:
-    """An experiment's score on the selection items, pulled towards the baseline's: what candidates are ranked by."""
-    result, baseline = selection_result(state, experiment), selection_result(state, BASELINE)
-    if result is None or baseline is None:
-        raise ValueError(f"{experiment} and the baseline have no scores to compare")
-    return result.metric.shrunken(baseline.score, PRIOR_ITEMS)
-
-
-def selection_result(state: RunState, experiment: str) -> EvalResult | None:
-    goal = goal_of(state)
-    name = goal.primary.id if goal.benchmark else ""
-    plain = state.get("results", {}).get(f"{experiment}/{name}/{Part.SELECTION}")
-    return EvalResult.model_validate(plain) if plain else None
-
-
-def has_baseline(state: RunState) -> bool:
-    """Whether the base model was scored on every benchmark, be it on items of one part alone."""
-    results = state.get("results", {})
-    return all(any(f"{BASELINE}/{entry.id}/{part}" in results for part in Part) for entry in goal_of(state).benchmark)
-
-
-def confirmed(state: RunState, experiment: str) -> bool:
-    """Whether the one comparison on the report items has been made."""
-    claims = state.get("claims", {})
-    return all(claims.get(entry.id, {}).get("experiment") == experiment for entry in goal_of(state).benchmark)
-
-
-def goal_of(state: RunState) -> Goal:
-    """The goal, measured on the rows that were held out where it names no benchmark itself."""
-    goal = Goal.model_validate(state["goal"])
-    held_out = tuple(BenchmarkGoal.model_validate(plain) for plain in state.get("held_out", []))
-    return goal.model_copy(update={"benchmark": held_out}) if held_out else goal
-
-
-def experiments_of(state: RunState) -> dict[str, Experiment]:
-    """Oldest first."""
-    return {key: Experiment.model_validate(plain) for key, plain in state.get("experiments", {}).items()}
-
-
-def recipes_of(state: RunState) -> dict[str, Recipe]:
-    return {key: recipe_of(plain) for key, plain in state.get("recipes", {}).items()}

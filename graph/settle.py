@@ -14,6 +14,7 @@ from agents.jobs.base import JobRunner, JobStatus, pieces, read_events
 from agents.trainer import delivery, training
 from graph.certificate import note_weights
 from graph.context import Context, Desk
+from shared_memory.actions import UNKNOWN
 from shared_memory.errors import Unavailable
 from shared_memory.goal import Goal
 from shared_memory.ledger import Action, ActionState
@@ -49,6 +50,9 @@ def looked_at(runner: JobRunner, job: Job, spec: JobSpec, desk: Desk, halting: b
     if status.state is JobState.CANCELLED and (stop := desk.journal.notes(STOPPED).get(job.key)):
         status = status.model_copy(update={"state": JobState.FAILED, "error": stop["why"]})
     if status.state is JobState.UNKNOWN:
+        if job.purpose is Purpose.ACTION:  # it may have been done, and is begun once at most
+            lost = f"{UNKNOWN}what was kept of it in {job.folder} is gone; it is not done again"
+            return job.model_copy(update={"state": JobState.FAILED, "error": lost})
         if not halting:
             desk.ledger.unknown(job.key)
             raise Unavailable(
@@ -90,8 +94,8 @@ def fault_of_output(job: Job, spec: JobSpec, desk: Desk) -> str:
     match job.purpose:
         case Purpose.GENERATION:
             return data_engineer.fault_of_output(job)
-        case Purpose.PUBLICATION:
-            return ""  # it was read back
+        case Purpose.PUBLICATION | Purpose.ACTION:
+            return ""  # it was read back; what a tool answers is its own affair
         case Purpose.TRAINING:
             return training.fault_of_output(job)
         case Purpose.MERGE:

@@ -93,8 +93,8 @@ def attempt_at(spec: JobSpec, desk: Desk, failures: int) -> int:
     again after a crash finds the attempt it made, whatever was checkpointed.
     """
     last = desk.ledger.last_attempt(spec)
-    if last is None:
-        return 1
+    if last is None or spec.purpose is Purpose.ACTION:
+        return 1  # an action is begun once, whatever came of it
     failed = last.job is not None and last.job.state is not JobState.SUCCEEDED
     return last.attempt + 1 if failed and last.attempt <= failures else last.attempt
 
@@ -122,7 +122,8 @@ def _submit_one(
     known = desk.ledger.action(key)
     held = _to_hold(spec, desk)
     kept = 0 if state.get("move") in OF_THE_END else state["stock"]["usd_kept_micro"]
-    desk.budget(goal).reserve(key, held, role=_role_of(spec), kept_usd_micro=kept)
+    jobs = int(spec.purpose is not Purpose.ACTION)  # it takes no hardware, and none of what is kept for the end
+    desk.budget(goal).reserve(key, held, role=_role_of(spec), jobs=jobs, kept_usd_micro=kept)
     action = desk.ledger.intend(spec, attempt, beside_unknown=beside_unknown)
     backend_id = action.backend_id
     if action.state in (ActionState.INTENDED, ActionState.UNKNOWN):
@@ -157,6 +158,8 @@ def _to_hold(spec: JobSpec, desk: Desk) -> int:
 
 def _role_of(spec: JobSpec) -> str:
     """Whose spending it is."""
+    if spec.purpose is Purpose.ACTION:
+        return str(spec.config["role"])
     published = "trainer" if publications.is_of_a_model(spec) else "data_engineer"
     return ROLE_OF_PURPOSE.get(spec.purpose, published)
 

@@ -10,6 +10,7 @@ from agents import sandbox
 from agents.brain import Brief, DataAudit, Move, Role
 from agents.data_engineer import playbook
 from agents.data_engineer import prepare as data_engineer
+from agents.data_engineer.agent import FAILED_PROGRAM
 from agents.data_engineer.audit import audit_sources
 from agents.data_engineer.checks.stream import Stream
 from agents.data_engineer.formats.rows import Row
@@ -47,6 +48,7 @@ def data_brief(state: RunState, desk: Desk) -> Brief:
     return replace(
         brief,
         audit=audit_of(brief.goal, desk),
+        held_out=held_out_of(desk),
         choices=is_multiple_choice(brief.goal),
         teacher="" if refused else name,
         no_teacher=refused,
@@ -180,7 +182,7 @@ def _verifier(spec: JobSpec, generate: Generate, goal: Goal, desk: Desk, between
     if fault := teacher.fault_of_config(spec, goal) if taught else teacher.refusal(name, goal):
         raise BadInput(fault)
     desk.emit("note", text=f"{name} checks the written rows ({verify})")
-    return verifier_of(verify, desk.language_model(goal, Role.DATA_ENGINEER, name), between)
+    return verifier_of(verify, desk.language_model(goal, Role.DATA_ENGINEER, name, alone=True), between)
 
 
 def after_failure(job: Job, state: RunState, desk: Desk) -> Plain | None:
@@ -190,6 +192,8 @@ def after_failure(job: Job, state: RunState, desk: Desk) -> Plain | None:
     """
     rejected = job.error.startswith(REJECTED)
     generate = DataProposal.model_validate(state["proposal"]).generate
+    if generate is not None and generate.program and job.state is JobState.FAILED:
+        return _program_failed(job, state, desk)
     taught = generate is not None and bool(generate.teacher) and bool(job.key)
     if not rejected and not taught:
         return None
@@ -199,6 +203,16 @@ def after_failure(job: Job, state: RunState, desk: Desk) -> Plain | None:
     if rejected:
         return None
     return changes | {"halt": "over_budget", "error": job.error} if job.state is JobState.CANCELLED else changes
+
+
+def _program_failed(job: Job, state: RunState, desk: Desk) -> Plain:
+    """Put on record how a generator of a model came to nothing; the model may bring another one, or do without."""
+    number = 1 + sum(key.startswith(FAILED_PROGRAM) for key in state.get("findings", {}))
+    claim = f"the generator that was written for this run came to nothing: {job.error}"
+    finding = Finding(id=f"{FAILED_PROGRAM}{number}", claim=claim, source=f"job {job.key}", confidence="high")
+    desk.journal.put(finding)
+    desk.emit("note", text=claim)
+    return update(findings={finding.id: finding})
 
 
 def _without(why: str, steps: list[Plain], job: Job, state: RunState, desk: Desk) -> Plain:

@@ -13,7 +13,8 @@ from agents.evaluator import evaluation
 from agents.evaluator.benchmarks.benchmark import Benchmark
 from agents.trainer import training
 from agents.trainer.model_card import write_card
-from graph import certificate, publications, routing, synthesis
+from graph import certificate, learning, publications, routing, synthesis
+from graph.actions import file_outcome
 from graph.briefing import benchmarks_of, model_of
 from graph.carry_out import hand_over
 from graph.context import Context, Desk
@@ -49,6 +50,9 @@ def verdict(state: RunState, runtime: Runtime[Context]) -> Plain:
     for plain in state["finished"]:
         job = Job.model_validate(plain)
         spec = specs.get(job.spec_digest)
+        if job.purpose is Purpose.ACTION:
+            file_outcome(job, spec, desk)
+            continue
         failed = job.state is not JobState.SUCCEEDED or spec is None
         after = with_changes(state, changes)
         outcome = _after_failure(job, after, desk) if failed else _after_success(job, cast(JobSpec, spec), after, desk)
@@ -268,6 +272,7 @@ def finish(state: RunState, runtime: Runtime[Context]) -> Plain:
     else:
         digests = publications.digests_of(state)
         write_card(Path(state["model"]), publications.model_facts(desk, goal, state["delivered"], digests))
+    learning.learn(state, desk)
     status, error = status_of(state)
     outcome = outcome_of(state)
     if violated:

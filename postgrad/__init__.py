@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from postgrad.api import resume, run, show, stream
     from postgrad.asynchronous import aresume, arun, astream
     from postgrad.batches import batch
+    from postgrad.chatting import chat
     from postgrad.comparison import compare
     from postgrad.crafts import audit, evaluate
     from postgrad.decide import Answer, Decide, Request
@@ -28,14 +29,19 @@ if TYPE_CHECKING:
         ProposalEvent,
         SpentEvent,
         StatusEvent,
+        SteerEvent,
+        ToolEvent,
+        TurnEvent,
         VerdictEvent,
+        WordsEvent,
     )
     from postgrad.planning import plan
     from postgrad.reproduction import reproduce
+    from postgrad.researching import research
     from shared_memory.errors import PostgradError
     from shared_memory.goal import Goal
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 __all__ = [
     "Answer",
     "Decide",
@@ -52,7 +58,11 @@ __all__ = [
     "Request",
     "SpentEvent",
     "StatusEvent",
+    "SteerEvent",
+    "ToolEvent",
+    "TurnEvent",
     "VerdictEvent",
+    "WordsEvent",
     "__version__",
     "ablate",
     "aresume",
@@ -60,10 +70,12 @@ __all__ = [
     "astream",
     "audit",
     "batch",
+    "chat",
     "compare",
     "evaluate",
     "plan",
     "reproduce",
+    "research",
     "resume",
     "run",
     "show",
@@ -75,11 +87,13 @@ _HOMES = {
     "postgrad.api": ("resume", "run", "show", "stream"),
     "postgrad.asynchronous": ("aresume", "arun", "astream"),
     "postgrad.batches": ("batch",),
+    "postgrad.chatting": ("chat",),
     "postgrad.comparison": ("compare",),
     "postgrad.crafts": ("audit", "evaluate"),
     "postgrad.decide": ("Answer", "Decide", "Request"),
     "postgrad.planning": ("plan",),
     "postgrad.reproduction": ("reproduce",),
+    "postgrad.researching": ("research",),
     "shared_memory.errors": ("PostgradError",),
     "shared_memory.goal": ("Goal",),
 }

@@ -213,11 +213,14 @@ class ApprovalPrompt:
             rows["is run"] = RUN_IN[request["sandbox"]]
         if request.get("secrets"):
             rows["reads"] = "the secrets " + ", ".join(map(one_line, request["secrets"]))
+        config, called = request["config"], "config."
+        if request["purpose"] == "action":
+            rows, config, called = _of_an_action(request), config["arguments"], "with "
         for name, value in rows.items():
             facts.add_row(Text(f"  {name}", "dim"), Text(value))
-        for name, value in request["config"].items():
+        for name, value in config.items():
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            facts.add_row(Text(f"  config.{one_line(name)}", "dim"), Text(one_line(shown), overflow="fold"))
+            facts.add_row(Text(f"  {called}{one_line(name)}", "dim"), Text(one_line(shown), overflow="fold"))
         self._terminal.print(facts)
 
     def _line(self, prompt: str) -> str:
@@ -226,6 +229,18 @@ class ApprovalPrompt:
 
     def _say(self, text: str, style: str = "") -> None:
         self._terminal.print(Text(text, style))
+
+
+def _of_an_action(request: Request) -> dict[str, str]:
+    """What there is to know of a tool's call beside its arguments."""
+    config = request["config"]
+    return {
+        "calls": one_line(config["tool"]),
+        "of": one_line(config["source"]),
+        "for": f"the {one_line(config['role']).replace('_', ' ')}",
+        "cost": one_line(request["estimate"]["basis"]),
+        "a yes covers": f"this call, once; its answer is waited for up to {duration(request['timeout_seconds'])}",
+    }
 
 
 def _cost(request: Request) -> str:

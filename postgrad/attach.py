@@ -12,6 +12,7 @@ from typing import Any
 
 from postgrad import api
 from postgrad.console import Console
+from postgrad.live import Live
 from postgrad.worker import Event, exit_code
 from shared_memory.database import Database
 from shared_memory.lease import holder
@@ -29,11 +30,12 @@ def follow(settings: Settings, run_id: str, *, ask: bool, from_start: bool = Fal
     ask: whether to prompt here when the run waits for approval. Ctrl-C parks the run and returns 130.
     """
     db = Database.open(settings.database)
-    events = tail(settings.run_paths(run_id).events, from_start=from_start)
+    paths = settings.run_paths(run_id)
+    events, live = tail(paths.events, from_start=from_start), Live(paths.live)
     with Console() as console:
         try:
             while True:
-                row = _until_it_stops(db, run_id, events, console)
+                row = _until_it_stops(db, run_id, events, live, console)
                 if row.status is not RunStatus.WAITING or not ask:
                     return exit_code(row)
                 answer = console.ask(row.request["requests"] if row.request else [])
@@ -43,11 +45,11 @@ def follow(settings: Settings, run_id: str, *, ask: bool, from_start: bool = Fal
                 api.start_worker(settings, run_id)
         except KeyboardInterrupt:
             api.park(settings, run_id)
-            row = _until_it_stops(db, run_id, events, console)
+            row = _until_it_stops(db, run_id, events, live, console)
             return 130 if row.status is RunStatus.RUNNING else exit_code(row)
 
 
-def _until_it_stops(db: Database, run_id: str, events: Iterator[Event | None], console: Console) -> RunRow:
+def _until_it_stops(db: Database, run_id: str, events: Iterator[Event | None], live: Live, console: Console) -> RunRow:
     """Render events until nobody drives the run any more."""
     runs = Runs(db)
     while True:
@@ -56,6 +58,8 @@ def _until_it_stops(db: Database, run_id: str, events: Iterator[Event | None], c
             if event is None:
                 break
             console.render(event)
+        if words := live.newest():
+            console.render(words)
         if not driven:
             return _final_row(runs, run_id)
         time.sleep(POLL_SECONDS)

@@ -11,10 +11,13 @@ import typer
 from postgrad import (
     ablate_command,
     benchmarks_command,
+    chat_command,
     craft_commands,
     look_commands,
     preflight_command,
     publishing,
+    recipes_command,
+    research_command,
     schedule_commands,
 )
 from postgrad.options import DetachOption, JsonOption, RunArgument, full_id, print_json, say
@@ -255,10 +258,13 @@ def studio(
 
 
 look_commands.register(app)
+chat_command.register(app)
 craft_commands.register(app)
 app.command()(ablate_command.ablate)
 app.command()(preflight_command.preflight)
 app.command()(benchmarks_command.benchmarks)
+app.command()(recipes_command.recipes)
+app.command()(research_command.research)
 publishing.register(app)
 app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(posttrainbench.app, name="posttrainbench")

@@ -20,7 +20,8 @@ from rich.text import Text
 from postgrad.approval import ApprovalPrompt, edit_text, read_line
 from postgrad.decide import Answer
 from postgrad.tables import show_runs, show_summary
-from postgrad.units import dollars, duration, one_line
+from postgrad.trace_words import end_of, role_words, tool_words, turn_words
+from postgrad.units import dollars_known, duration, one_line
 
 __all__ = ["Console", "show_runs", "show_summary"]
 
@@ -84,11 +85,13 @@ class Console:
     def render(self, event: Mapping[str, Any]) -> None:
         """Show one event of a run."""
         self._view.take(event)
+        if event["kind"] == "words":
+            return  # the live area alone has them
         if event["kind"] == "progress":
             if self._live is None and self._due(event):
                 self._print(event, Text(f"{_job_name(event)}: {progress_words(event)}"))
             return
-        for line in _lines(event, every_state=self._live is None):
+        for line in lines_of(event, every_state=self._live is None):
             self._print(event, line)
 
     def ask(self, requests: Sequence[Mapping[str, Any]]) -> dict[str, Answer] | None:
@@ -135,9 +138,14 @@ class _View:
         self._jobs: dict[str, dict[str, Any]] = {}
         self._spent: Mapping[str, Any] = {"usd": 0.0, "jobs": 0, "hours": 0.0}
         self._counted_at: float | None = None
+        self._words, self._said_at = "", 0.0
 
     def take(self, event: Mapping[str, Any]) -> None:
         kind, at = event["kind"], float(event.get("at", self._clock()))
+        if kind == "words":
+            self._words = f"{role_words(event)}: {one_line(event['text'])}" if at > self._said_at else self._words
+        elif kind in ("turn", "proposal", "move", "status"):  # it has been said, or nobody says any more
+            self._words, self._said_at = "", at
         if kind == "spent":
             self._spent, self._counted_at = event, at
         elif kind == "status":
@@ -161,13 +169,16 @@ class _View:
             )
         if self._jobs:
             shown.append(bars)
+        if self._words:
+            shown.append(Text(f"   {end_of(self._words)}", "dim italic"))
         return Group(*shown, Text(f"   {self._spent_words()}", "dim"))
 
     def _spent_words(self) -> str:
         since = 0.0 if self._counted_at is None else max(0.0, self._clock() - self._counted_at)
         jobs = self._spent["jobs"]
         seconds = 3600 * float(self._spent["hours"]) + since
-        return f"{dollars(self._spent['usd'])} spent · {jobs} job{'' if jobs == 1 else 's'} · {duration(seconds)}"
+        spent = dollars_known(self._spent["usd"], self._spent.get("unpriced", ()))
+        return f"{spent} spent · {jobs} job{'' if jobs == 1 else 's'} · {duration(seconds)}"
 
 
 def progress_words(event: Mapping[str, Any]) -> str:
@@ -180,7 +191,7 @@ def progress_words(event: Mapping[str, Any]) -> str:
     return " · ".join(words)
 
 
-def _lines(event: Mapping[str, Any], every_state: bool) -> list[Text]:
+def lines_of(event: Mapping[str, Any], every_state: bool) -> list[Text]:
     """An event as finished lines; a job that has only begun is one where `every_state`, else it is in the live area."""
     match event["kind"]:
         case "status":
@@ -188,9 +199,15 @@ def _lines(event: Mapping[str, Any], every_state: bool) -> list[Text]:
             why = _tail(event) if event.get("text") != event["status"] else ""
             return [Text(f"{event['status'].replace('_', ' ')}{outcome}{why}", "bold")]
         case "move":
-            return [Text(f"▸ {_move_words(event)}", "bold cyan")]
+            return [Text.assemble((f"▸ {_move_words(event)}", "bold cyan"), (_who_chose(event), "dim"))]
         case "proposal":
-            return [Text(f"{_role(event)} proposes: {one_line(event['text'])}")]
+            return [Text(f"{role_words(event)} proposes: {one_line(event['text'])}")]
+        case "turn":
+            return [] if event.get("kept") else [Text(turn_words(event), "dim")]
+        case "tool":
+            return [Text(tool_words(event), "yellow")] if event.get("error") else []
+        case "steer":
+            return [Text(f"“{one_line(event['words'])}”: {one_line(event['text'])}", "cyan")]
         case "gate":
             return _gate_lines(event)
         case "job":
@@ -236,13 +253,18 @@ def _job_name(event: Mapping[str, Any]) -> str:
     return one_line(event.get("title") or f"{event.get('purpose', 'job')} {event.get('experiment', '')}")
 
 
+def _who_chose(event: Mapping[str, Any]) -> str:
+    """Who chose a move and why, where that was not the playbook."""
+    by = one_line(event.get("by", ""))
+    if not by or by == "playbook":
+        return ""
+    who = "as you asked" if by == "person" else f"chosen by {by}"
+    return f"  ({who}: {one_line(event['why'])})" if event.get("why") else f"  ({who})"
+
+
 def _move_words(event: Mapping[str, Any]) -> str:
     what = one_line(event.get("text") or event["move"])
-    return f"{_role(event)}: {what}" if event.get("role") else what
-
-
-def _role(event: Mapping[str, Any]) -> str:
-    return one_line(event.get("role", "")).replace("_", " ")
+    return f"{role_words(event)}: {what}" if event.get("role") else what
 
 
 def _tail(event: Mapping[str, Any], before: str = ": ") -> str:

@@ -34,7 +34,7 @@ class Request(TypedDict):
     """sha256 of the job; the answer is bound to it."""
     title: str
     purpose: str
-    """generation | training | evaluation | merge"""
+    """generation | training | evaluation | merge | publication | action"""
     experiment: str
     """`e1`, `e2`, …; `baseline` and `data` for the jobs before the first one."""
     benchmark: str

@@ -39,6 +39,7 @@ def examine(settings: Settings) -> list[Check]:
         _agents(),
         _token(),
         *_slurm(),
+        *_tools(settings),
     ]
 
 
@@ -140,6 +141,26 @@ def _slurm() -> list[Check]:
     if absent := [name for name in SLURM if name not in found]:
         return [_check("Slurm", "warning", f"{', '.join(absent)} not found", "install Slurm's client programs")]
     return [_check("Slurm", "ok", "its programs are here; `postgrad plan MODEL --on slurm` shows the partitions")]
+
+
+def _tools(settings: Settings) -> list[Check]:
+    """What people have added for the roles' models; nothing where they have added nothing. It starts their servers."""
+    from agents.tools.people import People
+    from agents.tools.servers import stop_servers
+
+    faults: list[str] = []
+    try:
+        offers = People("doctor", settings, lambda name, find_out: find_out(), faults.append).offers()
+    finally:
+        stop_servers("doctor")
+    names = ", ".join(f"{offer.name}{'' if offer.read_only else ' (asks)'}" for offer in offers.values())
+    found = [_check("tools", "ok", names)] if offers else []
+    return found + [_check("tools", "warning", *_fault_and_advice(line)) for line in faults]
+
+
+def _fault_and_advice(line: str) -> tuple[str, str]:
+    fault, _, advice = line.rpartition("; ")
+    return (fault, advice) if fault else (line, "")
 
 
 def show_examination(checks: list[Check]) -> None:

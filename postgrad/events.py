@@ -41,6 +41,63 @@ class MoveEvent(_Event):
     role: str = ""
     """Who carries it out."""
     experiment: str = ""
+    by: str = ""
+    """Who chose it: `playbook`, a model, or `person`."""
+    why: str = ""
+
+
+class SteerEvent(_Event):
+    """Something that a person asked for in a chat was taken up, or cannot be."""
+
+    kind: Literal["steer"] = "steer"
+    words: str
+    """The person's."""
+    followed: bool = False
+    """Whether it was done as it says; else `text` says why not."""
+
+
+class TurnEvent(_Event):
+    """A role's language model has said something, or called tools; `text` is what it said."""
+
+    kind: Literal["turn"] = "turn"
+    role: str
+    model: str
+    request: str = ""
+    """Digest of the request, the name of its file among the run's answers."""
+    tokens: int = 0
+    """Of the request and the answer."""
+    usd: float | None = None
+    """None where the price is unknown."""
+    seconds: float = 0.0
+    kept: bool = False
+    """Whether it was on disk already: no request was sent, and nothing is paid again."""
+    calls: tuple[str, ...] = ()
+    """Names of the tools that it calls."""
+
+
+class ToolEvent(_Event):
+    """A tool that a role's language model called has come back."""
+
+    kind: Literal["tool"] = "tool"
+    role: str
+    name: str
+    arguments: str = ""
+    handle: str = ""
+    """Name of the whole output among the run's tool outputs."""
+    characters: int = 0
+    """Of that output."""
+    seconds: float = 0.0
+    error: str = ""
+    kept: bool = False
+    """Whether its output was on disk already."""
+
+
+class WordsEvent(_Event):
+    """What a model is saying: the end of it, as `text`. No trace keeps it; the turn that follows has it all."""
+
+    kind: Literal["words"] = "words"
+    role: str
+    model: str = ""
 
 
 class ProposalEvent(_Event):
@@ -122,6 +179,8 @@ class SpentEvent(_Event):
     jobs: int
     hours: float
     """Of driving."""
+    unpriced: tuple[str, ...] = ()
+    """Models without a known price: their dollars are not in `usd`."""
 
 
 class NoteEvent(_Event):
@@ -141,6 +200,10 @@ class OtherEvent(_Event):
 Event = (
     StatusEvent
     | MoveEvent
+    | SteerEvent
+    | TurnEvent
+    | ToolEvent
+    | WordsEvent
     | ProposalEvent
     | GateEvent
     | JobEvent

@@ -41,7 +41,7 @@ def goal_file(goal: Goal, name: str, missing: Sequence[str] = ()) -> str:
     environment = Environment(autoescape=False, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701
     environment.loader, environment.undefined = PackageLoader("postgrad"), StrictUndefined
     environment.filters["toml"] = _toml
-    brain = {**goal.brain.plain(), "default": goal.brain.default or "playbook"}
+    brain = {"default": "playbook", **goal.brain.model_dump(mode="json", exclude_defaults=True)}
     table = {**goal.plain(), "brain": brain}
     example = BenchmarkGoal(path="items.jsonl", primary=True).plain()
     template = environment.get_template("goal.toml.j2")

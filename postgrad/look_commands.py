@@ -21,12 +21,26 @@ def runs(as_json: JsonOption = False) -> None:
     print_json(rows) if as_json else show_runs(rows)
 
 
-def show(run: RunArgument, as_json: JsonOption = False) -> None:
-    """What a run has come to so far."""
+def show(
+    run: RunArgument,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="What was chosen, said, called, asked, run and judged, in order.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What a run has come to so far, or how."""
     from postgrad import api
     from postgrad.console import show_summary
 
     settings = load_settings()
+    if trace:
+        from postgrad.trace import trace_of
+        from postgrad.trace_table import show_trace
+        from shared_memory.database import Database
+
+        told = trace_of(settings, Database.open(settings.database), run)
+        print_json(told) if as_json else show_trace(told)
+        return
     summary = api.summary(settings, full_id(settings, run))
     print_json(summary) if as_json else show_summary(summary)
 

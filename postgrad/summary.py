@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from postgrad.answer import BASELINE
@@ -10,6 +11,7 @@ from postgrad.report.evidence import Evidence, gather
 from shared_memory.budget import Budget, Spend
 from shared_memory.database import Database
 from shared_memory.goal import Goal
+from shared_memory.journal import Journal
 from shared_memory.records import MICRO_USD, EvalResult
 from shared_memory.redaction import redact_plain
 from shared_memory.run_paths import RunPaths
@@ -23,13 +25,16 @@ def summarise(settings: Settings, db: Database, run_id: str) -> dict[str, Any]:
     `{run_id, status, outcome, error, goal, baseline {benchmark: {score, stderr, n, part, unit, higher_is_better}},
     champion {experiment, score {benchmark: …}, improvement {benchmark: {delta, ci_low, ci_high, p_value, test, mde,
     discordant, n, unit, higher_is_better, win}}, model} or {}, experiments [{id, branch, parent, change, recipe,
-    status, verdict, error, score}], spent {usd, llm_tokens, hours, jobs, by_role {role: usd}, roles {role: {usd, hours,
-    jobs, llm_tokens}}}, integrity {verdict, reasons, champion, checks [{name, verdict, found, reasons}], lineage, …} or
-    {}, report}`, and of a run that does another's champion again `reproduction {of, verdict, reason}`
+    status, verdict, error, score}], spent {usd, unpriced, llm_tokens, hours, jobs, by_role {role: usd}, roles {role:
+    {usd, unpriced, hours, jobs, llm_tokens}}}, integrity {verdict, reasons, champion, checks [{name, verdict, found,
+    reasons}], lineage, …} or {}, report}`, and of a run that does another's champion again `reproduction {of, verdict,
+    reason}`
 
     `goal` is what the person wrote. Baseline and champion are scored on the same `part`: the report items where both
     were, else the selection items; the experiments on the primary benchmark's selection items (null without a score).
-    `hours` is the run's driving time, and of a role the time of its jobs. Raises BadInput for an unknown run.
+    `hours` is the run's driving time, and of a role the time of its jobs. `unpriced` lists language models whose price
+    is unknown: what they took is not in `usd`, which is null for a role where nothing else is known. Raises BadInput
+    for an unknown run.
     """
     return summary_of(gather(settings, db, run_id))
 
@@ -64,7 +69,7 @@ def summary_of(evidence: Evidence) -> dict[str, Any]:
             }
             for experiment in evidence.experiments.values()
         ],
-        "spent": {**_spent(evidence.spend, row), "roles": _roles(evidence)},
+        "spent": {**_spent(evidence.spend, row, evidence.unpriced), "roles": _roles(evidence)},
         "integrity": evidence.integrity,
         "report": _report(evidence.paths),
         "ablations": ablations.plain(evidence),
@@ -84,7 +89,7 @@ def _brief(settings: Settings, db: Database, row: RunRow) -> dict[str, Any]:
             "outcome": row.outcome.value,
             "text": row.text,
             "started": row.started,
-            "spent": _spent(spend, row),
+            "spent": _spent(spend, row, Journal(db, row.run_id).notes("unpriced by role")),
             "report": _report(settings.run_paths(row.run_id)),
         }
     )
@@ -95,13 +100,17 @@ def _report(paths: RunPaths) -> str:
     return str(paths.report_html) if paths.report_html.exists() else ""
 
 
-def _spent(spend: Spend, row: RunRow) -> dict[str, Any]:
+def _spent(spend: Spend, row: RunRow, unpriced: Mapping[str, Mapping[str, bool]]) -> dict[str, Any]:
     return {
         "usd": spend.usd_micro / MICRO_USD,
+        "unpriced": sorted({model for models in unpriced.values() for model in models}),
         "llm_tokens": spend.llm_tokens,
         "hours": row.active_seconds / 3600,
         "jobs": spend.jobs,
-        "by_role": {role: usd_micro / MICRO_USD for role, usd_micro in spend.by_role.items()},
+        "by_role": {
+            role: None if role in unpriced and not usd_micro else usd_micro / MICRO_USD
+            for role, usd_micro in spend.by_role.items()
+        },
     }
 
 
@@ -118,7 +127,8 @@ def _ablation(evidence: Evidence) -> dict[str, Any]:
 def _roles(evidence: Evidence) -> dict[str, Any]:
     return {
         share.role: {
-            "usd": share.usd_micro / MICRO_USD,
+            "usd": share.usd,
+            "unpriced": list(share.unpriced),
             "hours": share.seconds / 3600,
             "jobs": share.jobs,
             "llm_tokens": share.llm_tokens,

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from postgrad.answer import BASELINE, answer, improved
-from postgrad.units import NONE, dollars, duration, one_line, plus_minus, signed
+from postgrad.units import NONE, dollars, dollars_known, duration, one_line, plus_minus, signed
 
 PIPE_WIDTH = 200
 """Columns of a table that no terminal shows."""
@@ -48,9 +48,9 @@ def show_summary(summary: Mapping[str, Any], terminal: Terminal | None = None) -
     told = summary["error"]
     ends = [(entry["id"], entry.get("error")) for entry in summary["experiments"]]
     facts += [(f"{name} ended", one_line(error)) for name, error in ends if error and error not in told]
-    cost, time_taken = dollars(spent["usd"]), duration(3600 * spent["hours"])
+    cost, time_taken = dollars_known(spent["usd"], spent["unpriced"]), duration(3600 * spent["hours"])
     facts.append(("spent", f"{cost} · {time_taken} · {spent['llm_tokens']:,} LLM tokens"))
-    facts += [("", _role_words(role, share)) for role, share in spent["roles"].items()]
+    facts += [("", role_spend(role, share)) for role, share in spent["roles"].items()]
     if verdict := summary["integrity"].get("verdict"):
         facts.append(("certificate", "; ".join([verdict, *summary["integrity"]["reasons"]])))
     if summary["champion"].get("model"):
@@ -117,12 +117,12 @@ def _effect_table(effects: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _role_words(role: str, share: Mapping[str, Any]) -> str:
+def role_spend(role: str, share: Mapping[str, Any]) -> str:
     """`trainer: 3 jobs, 7 min 12 s, $0.00`; what a role did not take is left out."""
     jobs, tokens = share["jobs"], share["llm_tokens"]
     words = [f"{jobs} job{'s' if jobs > 1 else ''}, {duration(3600 * share['hours'])}"] if jobs else []
     words += [f"{tokens:,} tokens"] if tokens else []
-    return f"{role.replace('_', ' ')}: {', '.join([*words, dollars(share['usd'])])}"
+    return f"{role.replace('_', ' ')}: {', '.join([*words, dollars_known(share['usd'], share['unpriced'])])}"
 
 
 def _score_cell(score: Mapping[str, Any] | None) -> str:
@@ -139,7 +139,7 @@ def show_runs(runs: Sequence[Mapping[str, Any]], terminal: Terminal | None = Non
     for run in runs:
         outcome = "" if run["outcome"] == "none" else f": {run['outcome']}"
         status = f"{run['status']}{outcome}".replace("_", " ")
-        rows.append((run["run_id"], status, _when(run["started"]), dollars(run["spent"]["usd"])))
+        rows.append((run["run_id"], status, _when(run["started"]), _spent(run["spent"])))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = min(terminal.width - sum(widths) - 2 * len(widths), GOAL_WIDTH)
     for row, goal in zip(rows, ["goal", *(one_line(run["text"]) for run in runs)], strict=True):
@@ -150,6 +150,12 @@ def show_runs(runs: Sequence[Mapping[str, Any]], terminal: Terminal | None = Non
             line.append("  ").append_text(text)
         line.rstrip()
         terminal.print(line, style="dim" if row is rows[0] else "", soft_wrap=True)
+
+
+def _spent(spent: Mapping[str, Any]) -> str:
+    """In a column: `$0.12+?` where a price is unknown."""
+    unknown = bool(spent["unpriced"])
+    return "?" if unknown and not spent["usd"] else dollars(spent["usd"]) + ("+?" if unknown else "")
 
 
 def show_facts(facts: Mapping[str, object], terminal: Terminal | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 NONE = "–"
 """Stands in a cell that has no figure."""
@@ -41,6 +42,13 @@ def duration(seconds: float) -> str:
 def dollars(usd: float) -> str:
     """Dollars and cents; what is more than nothing is never written as nothing."""
     return "< $0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
+
+
+def dollars_known(usd: float | None, unpriced: Collection[str]) -> str:
+    """What is known of a spend; with models whose price is not, what they took is never written as nothing."""
+    if usd is None or (unpriced and usd == 0):
+        return "unknown cost"
+    return f"{dollars(usd)} and an unknown cost" if unpriced else dollars(usd)
 
 
 def percent(fraction: float) -> str:

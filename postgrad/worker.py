@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from postgrad.feed import answer_to, next_input
+from postgrad.live import write_live
 from shared_memory.database import Database
 from shared_memory.errors import Conflict, PostgradError
 from shared_memory.journal import Journal
@@ -78,6 +79,8 @@ class Driver:
         lease = Lease.acquire(self._db, self._run_id)
         if lease is None:
             raise Conflict(f"another process drives run {self._run_id}; `postgrad attach {self._run_id}` follows it")
+        from agents.tools.servers import stop_servers
+
         with lease.held():
             try:
                 row = self._drive(lease, ask)
@@ -91,6 +94,8 @@ class Driver:
                 if isinstance(error, PostgradError | OSError | sqlite3.Error):
                     return row
                 raise
+            finally:
+                stop_servers(self._run_id)
 
     def _in_one_line(self, error: Exception) -> PostgradError:
         """What stopped the run, for a person."""
@@ -233,8 +238,11 @@ class Driver:
     def _write(self, event: Event) -> None:
         """Append an event, redacted, to the run's file, and show it to whoever listens."""
         event = redact_plain({"at": time.time(), **event})
-        with self._paths.events.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(event, ensure_ascii=False) + "\n")
+        if event["kind"] == "words":  # half a sentence, some times a second: for who watches now, and for no trace
+            write_live(self._paths.live, event)
+        else:
+            with self._paths.events.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(event, ensure_ascii=False) + "\n")
         if self._on_event is not None:
             self._on_event(event)
 

@@ -7,6 +7,7 @@ never exceed a cap by a reservation; only a bill above its hold can, and it is b
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
 from shared_memory.database import Database
 from shared_memory.errors import BudgetSpent, Conflict
@@ -39,16 +40,24 @@ class Budget:
         self._limits = limits
 
     def reserve(
-        self, key: str, usd_micro: int, *, role: str, jobs: int = 1, tokens: int = 0, kept_usd_micro: int = 0
+        self,
+        key: str,
+        usd_micro: int,
+        *,
+        role: str,
+        jobs: int = 1,
+        tokens: int = 0,
+        kept_usd_micro: int = 0,
+        hurry: bool = True,
     ) -> bool:
         """Hold the worst case of an action under `key`; False where it is held or settled, and stays as it is.
 
         Raises BudgetSpent, and holds nothing, where dollars (`kept_usd_micro` of them being kept back for something
         else), jobs or tokens would exceed their cap. A cap that is used up does not keep from asking for nothing of
-        it: a free job still runs when the dollars are gone.
+        it: a free job still runs when the dollars are gone. Without `hurry` see Database.in_no_hurry.
         """
         _refuse_negative(usd_micro, jobs, tokens)
-        with self._db.transaction():
+        with nullcontext() if hurry else self._db.in_no_hurry(), self._db.transaction():
             if self._settled(key) is not None:
                 return False
             spend = self.spent()
@@ -63,17 +72,19 @@ class Budget:
             )
         return True
 
-    def settle(self, key: str, usd_micro: int, tokens: int = 0) -> None:
+    def settle(self, key: str, usd_micro: int, tokens: int = 0, *, hurry: bool = True) -> None:
         """Replace the hold by what the action took, even above the hold; settling again books the later figure.
 
         Raises Conflict where nothing was reserved under `key`.
         """
         _refuse_negative(usd_micro, 0, tokens)
-        if not self._db.execute(
-            "UPDATE bookings SET settled = 1, usd_micro = ?, tokens = ?, at = ?"
-            " WHERE run_id = ? AND key = ? RETURNING key",
-            (usd_micro, tokens, time.time(), self._run_id, key),
-        ):
+        with nullcontext() if hurry else self._db.in_no_hurry():
+            booked = self._db.execute(
+                "UPDATE bookings SET settled = 1, usd_micro = ?, tokens = ?, at = ?"
+                " WHERE run_id = ? AND key = ? RETURNING key",
+                (usd_micro, tokens, time.time(), self._run_id, key),
+            )
+        if not booked:
             raise Conflict(f"nothing is reserved for {key}; reserve before spending")
 
     def release(self, key: str) -> None:

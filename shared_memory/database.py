@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakSet
 
-from shared_memory.errors import BadInput, Conflict, PostgradError
+from shared_memory.errors import BadInput, Conflict, PostgradError, Unavailable
 
 BUSY_SECONDS = 30.0
 """How long a statement waits for another process's write before it gives up."""
@@ -54,6 +54,14 @@ MIGRATIONS = (
         usd_micro INTEGER NOT NULL, tokens INTEGER NOT NULL, jobs INTEGER NOT NULL, at REAL NOT NULL,
         PRIMARY KEY (run_id, key)
     );
+    """,
+    """
+    CREATE TABLE lessons (
+        seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL, experiment TEXT NOT NULL, body TEXT NOT NULL,
+        benchmark TEXT NOT NULL, method TEXT NOT NULL, family TEXT NOT NULL, size TEXT NOT NULL,
+        UNIQUE (run_id, experiment)
+    );
+    CREATE VIRTUAL TABLE lesson_words USING fts5 (words);
     """,
 )
 """What brings the schema from each version to the next; released entries never change, new ones are appended."""
@@ -136,6 +144,19 @@ class Database:
         finally:
             session.depth = level
 
+    @contextmanager
+    def in_no_hurry(self) -> Iterator[None]:
+        """What the block commits is safe at once from the end of a process, and from a power cut with the next commit
+        outside of such a block, by whichever process: a worker's heartbeat makes one every few seconds.
+
+        Not inside a transaction. It spares a wait for the disk where the same is known from elsewhere.
+        """
+        self.execute("PRAGMA synchronous=NORMAL")
+        try:
+            yield
+        finally:
+            self.execute("PRAGMA synchronous=FULL")
+
     def close(self) -> None:
         """Close the connections of all threads; closing again does nothing."""
         self._closed = True
@@ -211,6 +232,10 @@ def _explained(path: Path, error: sqlite3.Error) -> PostgradError | None:
         return Conflict(f"{path} stays locked by another process; end that process, then `postgrad resume`")
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return BadInput(f"{path} is not a postgrad database ({error}); move it away, or set POSTGRAD_HOME elsewhere")
+    if "no such module: fts5" in str(error):
+        return Unavailable(
+            "the SQLite of this Python has no full-text search (FTS5); use another Python, such as uv's or python.org's"
+        )
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return BadInput(f"{path} cannot be written ({error}); mend its permissions, or set POSTGRAD_HOME elsewhere")
     return None

@@ -176,9 +176,13 @@ class BrainGoal(Record):
     default: str = ""
     """Of every role without one of its own; empty takes the home's."""
     researcher: str = ""
+    """Of the one who reads the literature."""
     data_engineer: str = ""
+    """Of the one who makes the training data; it also writes rows, where no teacher is named."""
     trainer: str = ""
+    """Of the one who plans experiments, and chooses among the moves that the rules allow."""
     evaluator: str = ""
+    """Of the one who measures."""
     api_base: str = ""
     """Address of the server that has the models, where that is not their provider's own."""
     fallbacks: tuple[str, ...] = ()

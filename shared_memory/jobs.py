@@ -23,6 +23,8 @@ class Purpose(StrEnum):
     EVALUATION = "evaluation"
     MERGE = "merge"
     PUBLICATION = "publication"
+    ACTION = "action"
+    """A tool that changes something outside, called because a role asked for it."""
 
 
 class Estimate(Record):
@@ -56,9 +58,9 @@ class JobSpec(Record):
     """Becomes config.json in the job folder."""
     benchmark: str = ""
     """Of an evaluation: the benchmark that it scores."""
-    runner: Literal["local", "hf", "slurm", "teacher", "publisher", "endpoint"] = "local"
+    runner: Literal["local", "hf", "slurm", "teacher", "publisher", "endpoint", "action"] = "local"
     """Where it runs; `teacher` is a language model that writes rows and answers this process, which is the `publisher`
-    of data sets and models itself; `endpoint` is a served model that answers prompts."""
+    of data sets and models itself; `endpoint` is a served model that answers prompts; `action` is a call of a tool."""
     flavor: str = "cpu"
     """The hardware, as the runner calls it: `cpu` and `gpu` here, `a10g-large` on HF Jobs, a partition on Slurm."""
     devices: int = Field(default=1, ge=1)

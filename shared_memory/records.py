@@ -291,6 +291,8 @@ class Experiment(Record):
     """Id of the DatasetRecord."""
     seed: int | None = None
     """Of its training, where that is not the goal's."""
+    script: str = ""
+    """sha256, in the run's file store, of a training script that a model wrote; empty for ours, or the goal's."""
     continues: bool = False
     """Whether training went on from the parent's checkpoint instead of the base model."""
     status: Literal["planned", "trained", "evaluated", "crashed"] = "planned"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,11 @@ class RunPaths:
     def events(self) -> Path:
         """One redacted event a line; what consoles follow."""
         return self.root / "events.jsonl"
+
+    @property
+    def live(self) -> Path:
+        """The newest `words` event alone, over and over: what a model is saying, which no trace keeps."""
+        return self.root / "live.json"
 
     @property
     def worker_log(self) -> Path:
@@ -120,7 +126,7 @@ class RunPaths:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash, meets the old content or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.part")
     with temporary.open("wb") as stream:
         stream.write(data)
         stream.flush()

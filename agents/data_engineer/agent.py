@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agents import prompting
+from agents import programs, prompting
 from agents.brain import Brief, Move, Proposal
 from agents.data_engineer import playbook
 from agents.data_engineer.proposal import DataProposal, Generate
+from agents.data_engineer.tools import tools_of
 from agents.workbench import Workbench
 
 PROMPTS = Path(__file__).parent / "prompts"
 PROPOSALS: dict[Move, type[DataProposal]] = {Move.DATA: DataProposal}
 
+FAILED_PROGRAM = "program-"
+"""Begins the id of a finding on a generator that a model wrote and that came to nothing."""
+MOST_PROGRAMS = 2
+"""Of a model's own that may fail in a run."""
 MOST_ROWS = 10
 """Times the rows that the recipe asks for: generating more keeps a machine busy with what is never trained on."""
 
@@ -29,7 +34,7 @@ def propose(brief: Brief, bench: Workbench) -> Proposal:
         "writes": playbook.decide(brief).plain(),
         "rules": playbook.propose_data(brief).plain(),
     }
-    return prompting.propose(brief, bench, PROPOSALS[brief.move], PROMPTS, fault, **known)
+    return prompting.propose(brief, bench, PROPOSALS[brief.move], PROMPTS, fault, tools_of(brief), **known)
 
 
 def fault(proposal: DataProposal, brief: Brief) -> str:
@@ -59,8 +64,13 @@ def _fault_of_writing(writing: Generate | None, rules: Generate, brief: Brief) -
     the rules say."""
     if writing is None:
         return f"rows must be generated first: set `generate`, with {_writer(rules)}"
-    if (writing.script, writing.teacher, writing.seed) != (rules.script, rules.teacher, rules.seed):
-        return f"`generate` must name {_writer(rules)} and seed {rules.seed}"
+    if writing.seed != rules.seed:
+        return f"`generate.seed` must be {rules.seed}"
+    if writing.program and rules.teacher:
+        if reason := _fault_of_program(writing.program, brief):
+            return reason
+    elif writing.program or (writing.script, writing.teacher) != (rules.script, rules.teacher):
+        return f"`generate` must name {_writer(rules)}"
     if writing.rows > MOST_ROWS * rules.rows:
         return f"`generate.rows` may be {MOST_ROWS * rules.rows} at most"
     if writing.verify != "computed" and not brief.teacher:
@@ -70,5 +80,13 @@ def _fault_of_writing(writing: Generate | None, rules: Generate, brief: Brief) -
     return ""
 
 
+def _fault_of_program(program: str, brief: Brief) -> str:
+    """Why a generator of the model's own cannot be taken; empty if it can."""
+    failed = [key for key in brief.findings if key.startswith(FAILED_PROGRAM)]
+    if len(failed) >= MOST_PROGRAMS:
+        return f"{len(failed)} programs have failed in this run; name the teacher instead"
+    return programs.fault(program)
+
+
 def _writer(rules: Generate) -> str:
-    return f"script {rules.script!r}" if rules.script else f"teacher {rules.teacher!r}"
+    return f"script {rules.script!r}" if rules.script else f"teacher {rules.teacher!r}, or bring a `program`"

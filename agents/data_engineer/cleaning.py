@@ -14,12 +14,13 @@ from typing import Literal
 import polars as pl
 
 from agents.data_engineer.checks.check import ADDRESS
-from agents.data_engineer.checks.privacy import SHAPES, has_secret
+from agents.data_engineer.checks.privacy import has_secret
 from agents.data_engineer.checks.text import BEYOND_ASCII, CONTROL, CONTROL_BEYOND_ASCII
 from agents.data_engineer.filters import Filtered
 from agents.data_engineer.formats.rows import Message, Row
 from agents.data_engineer.phrases import refuses
 from shared_memory.records import Step
+from shared_memory.redaction import suspect
 
 _TERMINAL = r"\x1B\[[0-9;?]*[ -/]*[@-~]"
 """A terminal's colours: without them `[31m` would stay."""
@@ -78,7 +79,7 @@ def repaired(text: str) -> str:
 
 def drop_secrets(rows: Sequence[Row]) -> Filtered:
     """Without rows that hold keys or passwords by their shape: a model may repeat what it has read once."""
-    suspects = _texts(rows).str.contains(SHAPES)
+    suspects = _texts(rows).str.contains(suspect())
     return _without(
         rows,
         "drop_secrets",

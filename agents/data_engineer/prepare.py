@@ -28,6 +28,7 @@ from agents.data_engineer.held_out import HeldOut, drop_held_out, require_unchan
 from agents.data_engineer.leaving_out import HALF, PLACE, source_of, without_source
 from agents.data_engineer.mixture import mix
 from agents.data_engineer.proposal import DataProposal, Generate
+from agents.programs import WRITTEN
 from agents.reading.files import digest_of
 from shared_memory.errors import BadInput, Unavailable
 from shared_memory.records import (
@@ -54,8 +55,29 @@ def generation_job(
 ) -> JobSpec:
     """The job that writes the rows, in a sandbox as the goal says; its script is kept in the run's file store.
 
-    Raises BadInput where there is no such script.
+    What a model wrote is always kept apart, and always asked about where anything is. Raises BadInput where there is
+    no such script.
     """
+    name, digest = (WRITTEN, paths.store(generate.program.encode())) if generate.program else _kept(generate, paths)
+    hours = min(START_HOURS + generate.rows / ROWS_PER_HOUR, timeout_seconds / 3600)
+    return JobSpec(
+        purpose=Purpose.GENERATION,
+        experiment="data",
+        title=f"write {generate.rows} training rows with {generate.writer}",
+        script=name,
+        files={name: digest},
+        config={"part": "train", "rows": generate.rows, "seed": generate.seed},
+        timeout_seconds=timeout_seconds,
+        sandbox="auto" if generate.program else sandbox,
+        custom=bool(generate.program),
+        estimate=Estimate(
+            hours=hours, usd_micro=0, memory_gib=0.2, basis="a script that computes 100 rows a second, on this machine"
+        ),
+    )
+
+
+def _kept(generate: Generate, paths: RunPaths) -> tuple[str, str]:
+    """Name and digest of the goal's generator. Raises BadInput where it is no readable text."""
     script = Path(generate.script)
     if not script.is_file():
         raise BadInput(
@@ -63,27 +85,13 @@ def generation_job(
         )
     try:
         script.read_text(encoding="utf-8")
-        digest = paths.store(script)
+        return script.name, paths.store(script)
     except UnicodeDecodeError as error:
         raise BadInput(f"the generator {script} is not UTF-8 text; check `data.generator`") from error
     except OSError as error:
         raise BadInput(
             f"the generator {script} cannot be kept ({error.strerror or error}); check its permissions and the disk"
         ) from error
-    hours = min(START_HOURS + generate.rows / ROWS_PER_HOUR, timeout_seconds / 3600)
-    return JobSpec(
-        purpose=Purpose.GENERATION,
-        experiment="data",
-        title=f"write {generate.rows} training rows with {script.name}",
-        script=script.name,
-        files={script.name: digest},
-        config={"part": "train", "rows": generate.rows, "seed": generate.seed},
-        timeout_seconds=timeout_seconds,
-        sandbox=sandbox,
-        estimate=Estimate(
-            hours=hours, usd_micro=0, memory_gib=0.2, basis="a script that computes 100 rows a second, on this machine"
-        ),
-    )
 
 
 def fault_of_output(job: Job) -> str:

@@ -30,20 +30,22 @@ class Generate(Record):
     """Path of the generator; empty where a teacher writes."""
     teacher: str = ""
     """LiteLLM name of the model that writes; empty where a script does."""
+    program: str = Field(default="", max_length=60_000)
+    """Python source of a generator that the data engineer's model wrote, in place of a teacher that writes each row."""
     rows: int = Field(ge=1)
     seed: int = Field(ge=0)
     verify: Verification = "computed"
 
     @model_validator(mode="after")
     def _has_one_writer(self) -> Self:
-        if bool(self.script) == bool(self.teacher):
-            raise ValueError("rows are written by a `script` or by a `teacher`")
+        if sum(map(bool, (self.script, self.teacher, self.program))) != 1:
+            raise ValueError("rows are written by a `script`, by a `teacher` or by a `program`")
         return self
 
     @property
     def writer(self) -> str:
         """Who writes, in a few words."""
-        return self.teacher or Path(self.script).name
+        return self.teacher or Path(self.script).name or "a program of its own"
 
 
 class PublishProposal(Proposal):

@@ -8,6 +8,7 @@ from agents import prompting
 from agents.brain import Brief, Move, Proposal
 from agents.evaluator import playbook
 from agents.evaluator.proposal import EvaluationProposal, HoldOutProposal
+from agents.evaluator.tools import tools_of
 from agents.workbench import Workbench
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -21,7 +22,8 @@ PROPOSALS: dict[Move, type[Proposal]] = {
 
 def propose(brief: Brief, bench: Workbench) -> Proposal:
     """The model's proposal."""
-    return prompting.propose(brief, bench, PROPOSALS[brief.move], PROMPTS, fault, rules=playbook.propose(brief).plain())
+    rules = playbook.propose(brief).plain()
+    return prompting.propose(brief, bench, PROPOSALS[brief.move], PROMPTS, fault, tools_of(brief), rules=rules)
 
 
 def fault(proposal: Proposal, brief: Brief) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
-from agents import prompting
+from agents import programs, prompting
 from agents.brain import Brief, Move, Proposal
+from agents.jobs.hardware import local_hardware
 from agents.trainer import playbook
 from agents.trainer.playbook import NOT_MATHEMATICS, mathematics
 from agents.trainer.proposal import (
@@ -19,7 +21,9 @@ from agents.trainer.proposal import (
     TrainingProposal,
     with_recipes_of,
 )
+from agents.trainer.tools import tools_of
 from agents.workbench import Workbench
+from shared_memory.goal import Goal
 from shared_memory.records import Lora, Recipe
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -39,15 +43,18 @@ def propose(brief: Brief, bench: Workbench) -> Proposal:
         return playbook.propose(brief)
     kind = PROPOSALS[brief.move]
     brief = playbook.fitted(brief) if brief.move is Move.DRAFT else brief
-    said = prompting.propose(brief, bench, with_recipes_of(_method_of(brief), kind), PROMPTS, fault, **_measured(brief))
+    recipes = with_recipes_of(_method_of(brief), kind)
+    tools = tools_of(brief, bench)
+    said = prompting.propose(brief, bench, recipes, PROMPTS, fault, tools, **_measured(brief))
     proposal = kind.model_validate(said.plain())
     if isinstance(proposal, AblationChoice):
         chosen = tuple(variant for variant in brief.variants if variant.part in proposal.parts)
         return AblationProposal(reference=brief.reference, variants=chosen, why=proposal.why)
     if isinstance(proposal, TrainingProposal):
-        return proposal.model_copy(update={"plans": tuple(_told(plan, brief) for plan in proposal.plans)})
+        told = tuple(_told(plan, brief, bench.model.name) for plan in proposal.plans)
+        return proposal.model_copy(update={"plans": told})
     if isinstance(proposal, DebugProposal) and proposal.plan is not None:
-        return proposal.model_copy(update={"plan": _told(proposal.plan, brief)})
+        return proposal.model_copy(update={"plan": _told(proposal.plan, brief, bench.model.name)})
     return proposal
 
 
@@ -98,10 +105,11 @@ def _fault_of_mending(proposal: DebugProposal, brief: Brief) -> str:
 def _fault_of_plans(plans: tuple[Plan, ...], brief: Brief) -> str:
     if len(plans) > brief.room:
         return f"there is room for {brief.room} plans, and these are {len(plans)}"
-    tried = {name: (mathematics(each.recipe), each.dataset) for name, each in brief.experiments.items()}
+    tried = {name: (mathematics(each.recipe), each.dataset, each.script) for name, each in brief.experiments.items()}
     for number, plan in enumerate(plans):
         reason = _fault_of_draft(plan, brief) if brief.move is Move.DRAFT else _fault_of_child(plan, brief)
-        attempt = (mathematics(plan.recipe), brief.data_for(plan.parent))
+        reason = reason or (_fault_of_script(plan.script, brief.goal) if plan.script else "")
+        attempt = (mathematics(plan.recipe), brief.data_for(plan.parent), _script_of(plan, brief))
         again = [name for name, other in tried.items() if other == attempt]
         if not reason and again:
             reason = f"{again[0]} has trained that already"
@@ -109,6 +117,22 @@ def _fault_of_plans(plans: tuple[Plan, ...], brief: Brief) -> str:
             return f"plan {number + 1}: {reason}"
         tried[f"plan {number + 1}"] = attempt
     return ""
+
+
+def _script_of(plan: Plan, brief: Brief) -> str:
+    """Digest of the script that a plan is trained by; empty for ours, or the goal's."""
+    if plan.script:
+        return hashlib.sha256(plan.script.encode()).hexdigest()
+    return brief.experiments[plan.parent].script if plan.parent in brief.experiments else ""
+
+
+def _fault_of_script(script: str, goal: Goal) -> str:
+    """Why a training script of the model's own cannot be taken; empty if it can. What it does is a person's to see."""
+    if goal.run.script:
+        return "the goal names the training script: leave `script` empty"
+    if goal.run.on != "local" or (goal.run.flavor != "cpu" and local_hardware().gpus):
+        return "a program of a model's own runs in a sandbox of this machine, without a GPU: leave `script` empty"
+    return programs.fault(script)
 
 
 def _fault_of_draft(plan: Plan, brief: Brief) -> str:
@@ -125,6 +149,7 @@ def _fault_of_child(plan: Plan, brief: Brief) -> str:
         return f"`parent` must be {brief.experiment!r}"
     parent, recipe = brief.experiments[plan.parent], plan.recipe
     changed = _changed(parent.recipe, recipe)
+    changed += ["script"] if plan.script and _script_of(plan, brief) != parent.script else []
     if len(changed) != 1 or "method" in changed:
         return f"one thing is changed at a time, the method aside, and this changes {', '.join(changed) or 'nothing'}"
     if recipe.batch % recipe.micro_batch:
@@ -138,13 +163,18 @@ def _fault_of_child(plan: Plan, brief: Brief) -> str:
     return ""
 
 
-def _told(plan: Plan, brief: Brief) -> Plan:
+def _told(plan: Plan, brief: Brief, model: str) -> Plan:
     """The plan in words of ours, on the recipe that it comes from."""
+    by = f", by a script that {model} wrote"
     if brief.move is Move.DRAFT:
         draft = next(each for each in playbook.drafts(brief) if each.recipe.id == plan.recipe.id)
-        return draft.model_copy(update={"why": plan.why})
+        change = draft.change + (by if plan.script else "")
+        return draft.model_copy(update={"why": plan.why, "script": plan.script, "change": change})
     base = brief.experiments[plan.parent].recipe
-    (field,) = _changed(base, plan.recipe)
+    changed = _changed(base, plan.recipe)
+    if not changed:
+        return plan.model_copy(update={"change": plan.parent + by, "recipe": base})
+    (field,) = changed
     old, new = (_shown(getattr(recipe, field)) for recipe in (base, plan.recipe))
     change = f"{plan.parent} with {field.replace('_', ' ')} {old} → {new}"
     if plan.continues:

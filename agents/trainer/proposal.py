@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from pydantic import create_model
+from pydantic import Field, create_model
 
 from agents.brain import Proposal
 from shared_memory.ablations import Variant
@@ -24,6 +24,9 @@ class Plan(Record):
     recipe: Recipe
     continues: bool = False
     """Whether training goes on from the parent's checkpoint instead of the base model."""
+    script: str = Field(default="", max_length=60_000)
+    """Python source of a training script to run in place of the parent's, where no number of a recipe says what is
+    meant; empty, as nearly always, keeps the parent's."""
 
 
 class TrainingProposal(Proposal):

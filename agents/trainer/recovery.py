@@ -26,8 +26,9 @@ MORE_TIME = 2
 """How many times the time-out of a job that it was too short for."""
 MAY_HAVE_PASSED = ("network", "disk_full")
 """Failures that another try may not meet, though nothing is different: somebody may have made room on this machine."""
-ITS_OWN = ("teacher", "publisher", "endpoint")
-"""Runners whose work is kept row by row, file by file and answer by answer, and that try again themselves."""
+ITS_OWN = ("teacher", "publisher", "endpoint", "action")
+"""Runners whose work is kept row by row, file by file and answer by answer, and that try again themselves; what an
+action did is never done again."""
 
 
 class Remedy(Record):

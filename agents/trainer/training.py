@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from agents.base_model import BaseModel, parameters_of, read_config
 from agents.brain import Brief, Move
 from agents.jobs.flavors import Flavors
+from agents.programs import WRITTEN
 from agents.trainer.methods import SCRIPT_FILES, SCRIPTS
 from agents.trainer.planner import Data, Known, Limits, TrainingPlan, data_of, plan_training, updates_of
 from agents.trainer.proposal import Plan
@@ -50,21 +51,24 @@ BRANCH_OF = {
 }
 
 
-def plan_experiments(plans: Sequence[Plan], brief: Brief) -> list[Experiment]:
+def plan_experiments(plans: Sequence[Plan], brief: Brief, paths: RunPaths) -> list[Experiment]:
     """The experiments that plans stand for, with the next free ids (`e1`, `e2`, …): as many as there is room for.
 
-    Raises BadInput for a plan that contradicts itself: an unknown parent, or a batch that cannot be split.
+    A script that a model wrote is kept in the run's file store, and trains the children of its experiment, too. Raises
+    BadInput for a plan that contradicts itself: an unknown parent, or a batch that cannot be split.
     """
     first = len(brief.experiments) + 1
-    return [_planned(plan, f"e{number}", brief) for number, plan in enumerate(plans[: brief.room], first)]
+    return [_planned(plan, f"e{number}", brief, paths) for number, plan in enumerate(plans[: brief.room], first)]
 
 
-def _planned(plan: Plan, name: str, brief: Brief) -> Experiment:
+def _planned(plan: Plan, name: str, brief: Brief, paths: RunPaths) -> Experiment:
     recipe = plan.recipe
     if plan.parent != "baseline" and plan.parent not in brief.experiments:
         raise BadInput(f"there is no experiment {plan.parent} to start from")
     if recipe.batch % recipe.micro_batch:
         raise BadInput(f"a batch of {recipe.batch} cannot be split into micro-batches of {recipe.micro_batch}")
+    parent = brief.experiments.get(plan.parent)
+    inherited = parent.script if parent else ""
     return Experiment(
         id=name,
         branch=BRANCH_OF[brief.move],
@@ -74,6 +78,7 @@ def _planned(plan: Plan, name: str, brief: Brief) -> Experiment:
         recipe=recipe,
         dataset=brief.data_for(plan.parent),
         continues=plan.continues,
+        script=paths.store(plan.script.encode()) if plan.script else inherited,
         adapter=recipe.lora is not None,
     )
 
@@ -97,6 +102,7 @@ def ablated(reference: Experiment, variant: Variant, *, name: str, dataset: str)
         recipe=recipe,
         dataset=dataset,
         seed=variant.seed,
+        script=reference.script,
         adapter=recipe.lora is not None,
     )
 
@@ -125,7 +131,8 @@ def training_job(
     data = rows_of(dataset, recipe.max_length)
     known = Known(tokens_per_second=measured, gflops=gflops, teacher=_weights_of_teacher(recipe))
     planned = plan_for(goal, model, recipe, flavors, data, known, usd_left=usd_left, epochs=epochs)
-    script = Path(goal.run.script) if goal.run.script else SCRIPT
+    script, files = _files(goal, experiment, dataset, paths)
+    custom = bool(goal.run.script or experiment.script)
     config: dict[str, Any] = {
         **numbers_of(recipe),
         "model": model.folder,
@@ -147,13 +154,14 @@ def training_job(
         purpose=Purpose.TRAINING,
         experiment=experiment.id,
         title=f"train {experiment.id}: {experiment.change}, on {dataset.rows} rows",
-        script=script.name,
-        files={name: paths.store(file) for name, file in _files(script, dataset).items()},
+        script=script,
+        files=files,
         config=config,
         flavor=planned.best.flavor.name,
         devices=planned.best.devices,
-        custom=bool(goal.run.script),
-        sandbox=goal.run.sandbox if goal.run.script and goal.run.on == "local" else "",
+        custom=custom,
+        # What a model wrote runs in a sandbox or nowhere, whatever the goal allows scripts of a person's own.
+        sandbox="auto" if experiment.script else goal.run.sandbox if custom and goal.run.on == "local" else "",
         timeout_seconds=planned.timeout_seconds,
         estimate=planned.estimate,
     )
@@ -185,11 +193,18 @@ def plan_for(
     )
 
 
-def _files(script: Path, dataset: DatasetRecord) -> dict[str, Path]:
-    """Name in the job folder → file: the script, ours with what it imports from beside it, and the data."""
-    beside = SCRIPT_FILES if script == SCRIPT else ()
-    found = (script, *(script.with_name(name) for name in beside))
-    return {file.name: file for file in found if file.exists()} | {"data.jsonl": Path(dataset.path)}
+def _files(goal: Goal, experiment: Experiment, dataset: DatasetRecord, paths: RunPaths) -> tuple[str, dict[str, str]]:
+    """The script of an experiment by name, and name in the job folder → digest: the script, what ours or a model's
+    imports from beside it, and the data."""
+    if experiment.script:
+        script, beside = WRITTEN, {WRITTEN: experiment.script}
+    else:
+        own = Path(goal.run.script) if goal.run.script else SCRIPT
+        script, beside = own.name, {own.name: paths.store(own)}
+    if experiment.script or not goal.run.script:
+        siblings = (SCRIPT.with_name(name) for name in SCRIPT_FILES[1:])
+        beside |= {file.name: paths.store(file) for file in siblings if file.exists()}
+    return script, beside | {"data.jsonl": paths.store(Path(dataset.path))}
 
 
 def _steps_between_checkpoints(plan: TrainingPlan, updates: int) -> int | None:
@@ -256,14 +271,18 @@ def as_approved(experiment: Experiment, spec: JobSpec, *, script: str, epochs_be
     edits = {key: value for key, value in given.items() if value != planned.get(key)}
     words = ", ".join(f"{key} {value}" for key, value in edits.items() if key not in FREE_OF_SCOPE)
     planned_script = Path(script or SCRIPT)
-    same = planned_script.exists() and hashlib.sha256(planned_script.read_bytes()).hexdigest()
+    on_disk = planned_script.exists() and hashlib.sha256(planned_script.read_bytes()).hexdigest()
+    same = experiment.script or on_disk
     if same and spec.files[spec.script] != same:
         words = f"{words}, {spec.script}" if words else spec.script
     if not edits and not words:
         return experiment
     recipe = recipe_of({**planned, **edits})
     change = f"{experiment.change}; edited: {words}" if words else experiment.change
-    return experiment.model_copy(update={"recipe": recipe, "change": change, "adapter": recipe.lora is not None})
+    changed = {"recipe": recipe, "change": change, "adapter": recipe.lora is not None}
+    if experiment.script:  # its children are trained by what was approved
+        changed["script"] = spec.files[spec.script]
+    return experiment.model_copy(update=changed)
 
 
 def stop_training(experiment: Experiment, job: Job) -> Experiment:

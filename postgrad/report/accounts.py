@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from postgrad.report.blocks import Block, Facts, Grid, Paragraph, Section
-from postgrad.report.evidence import ROLE_OF, Evidence, read_lines
-from postgrad.units import NONE, dollars, duration
+from postgrad.report.evidence import Evidence, read_lines
+from postgrad.units import NONE, dollars, dollars_known, duration
 from shared_memory.records import MICRO_USD, Decision
 
 WHO = {"person": "a person"}
@@ -84,11 +84,12 @@ def cost(evidence: Evidence) -> Section:
     """Money and time: in all against the limits, by role, by job."""
     spend, limits, row = evidence.spend, evidence.goal.limits, evidence.row
     held = f", and {dollars(spend.held_usd_micro / MICRO_USD)} held" if spend.held_usd_micro else ""
+    unpriced = [model for models in evidence.unpriced.values() for model in models]
     wall = f", {duration(row.ended - row.started)} from start to end" if row.ended else ""
     blocks: list[Block] = [
         Facts(
             (
-                ("Money", f"{dollars(spend.usd_micro / MICRO_USD)} of {dollars(limits.usd)}{held}"),
+                ("Money", f"{dollars_known(spend.usd_micro / MICRO_USD, unpriced)} of {dollars(limits.usd)}{held}"),
                 ("Time", f"{duration(row.active_seconds)} of driving, of {limits.hours:g} h{wall}"),
                 ("LLM tokens", f"{spend.llm_tokens:,} of {limits.llm_tokens:,}"),
                 ("Jobs", f"{spend.jobs} of {limits.jobs}"),
@@ -101,7 +102,7 @@ def cost(evidence: Evidence) -> Section:
             str(share.jobs),
             duration(share.seconds),
             f"{share.llm_tokens:,}",
-            dollars(share.usd_micro / MICRO_USD),
+            dollars_known(share.usd, share.unpriced),
         )
         for share in evidence.by_role()
     )
@@ -111,7 +112,7 @@ def cost(evidence: Evidence) -> Section:
     by_job = tuple(
         (
             titles.get(job.spec_digest, job.purpose.value),
-            ROLE_OF[job.purpose].replace("_", " "),
+            evidence.role_of(job).replace("_", " "),
             str(job.attempt),
             job.state.value,
             duration(job.seconds),

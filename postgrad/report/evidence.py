@@ -16,6 +16,7 @@ from shared_memory.goal import BenchmarkGoal, Goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Action, Ledger
 from shared_memory.records import (
+    MICRO_USD,
     ComparisonResult,
     DatasetRecord,
     Decision,
@@ -39,6 +40,7 @@ ROLE_OF = {
     Purpose.MERGE: "trainer",
     Purpose.PUBLICATION: "data_engineer",
     Purpose.EVALUATION: "evaluator",
+    Purpose.ACTION: "researcher",  # one whose request was not recorded
 }
 
 
@@ -52,6 +54,13 @@ class Share:
     """In jobs."""
     jobs: int
     llm_tokens: int
+    unpriced: tuple[str, ...] = ()
+    """Models of which it used tokens at a price that nobody knows: what these took is not in `usd_micro`."""
+
+    @property
+    def usd(self) -> float | None:
+        """Dollars; None where all that there is to know is that something was paid."""
+        return None if self.unpriced and not self.usd_micro else self.usd_micro / MICRO_USD
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,8 @@ class Evidence:
     spend: Spend
     tokens: dict[str, int]
     """Role → tokens of language models."""
+    unpriced: dict[str, dict[str, bool]]
+    """Role → the models that it used and whose price is unknown, as keys."""
     stand_ins: tuple[dict[str, str], ...]
     diagnoses: dict[str, Diagnosis]
     """Submission key → why the job failed."""
@@ -115,17 +126,23 @@ class Evidence:
         pinned = self.pinned.get(job.key)
         return JobSpec.model_validate(pinned["spec"]) if pinned else None
 
+    def role_of(self, job: Job) -> str:
+        """Whose job it is."""
+        spec = self.spec_of(job) if job.purpose is Purpose.ACTION else None
+        return str(spec.config["role"]) if spec else ROLE_OF[job.purpose]
+
     def by_role(self) -> list[Share]:
         """Dollars, time in jobs, jobs and tokens, by role in order of first appearance."""
         jobs = list(self.jobs.values())
-        names = dict.fromkeys((*(ROLE_OF[job.purpose] for job in jobs), *self.spend.by_role, *self.tokens))
+        names = dict.fromkeys((*map(self.role_of, jobs), *self.spend.by_role, *self.tokens))
         return [
             Share(
                 role=name,
                 usd_micro=self.spend.by_role.get(name, 0),
-                seconds=sum(job.seconds for job in jobs if ROLE_OF[job.purpose] == name),
-                jobs=sum(ROLE_OF[job.purpose] == name for job in jobs),
+                seconds=sum(job.seconds for job in jobs if self.role_of(job) == name),
+                jobs=sum(self.role_of(job) == name for job in jobs),
                 llm_tokens=self.tokens.get(name, 0),
+                unpriced=tuple(self.unpriced.get(name, ())),
             )
             for name in names
         ]
@@ -183,6 +200,7 @@ def gather(settings: Settings, db: Database, run_id: str) -> Evidence:
         actions=ledger.actions(),
         spend=budget.spent(),
         tokens=budget.tokens_by_role(),
+        unpriced=journal.notes("unpriced by role"),
         stand_ins=tuple(journal.notes("stand_in").values()),
         diagnoses={key: Diagnosis.model_validate(plain) for key, plain in journal.notes("diagnosis").items()},
         published=journal.notes("published"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from langchain_core.messages import HumanMessage
 from pydantic import Field
 
 from agents.llm import InvalidAnswer, LanguageModel, Tally
@@ -171,6 +174,36 @@ def test_an_answer_on_disk_is_not_asked_for_again_and_books_the_same(model: Mode
     assert (again.tokens, again.usd_micro) == (240, 900)
 
 
+@pytest.mark.parametrize("left", [b"", b"\0" * 40, b'{"text": "{\\"numb'])
+def test_an_answer_that_a_power_cut_has_left_unfinished_is_asked_for_again(
+    model: Model, tmp_path: Path, left: bytes
+) -> None:
+    with openai_chat([Says({"number": 1})]) as server:
+        model(server.base_url).ask(Choice, QUESTION)
+        (file,) = (tmp_path / "answers").glob("*.json")
+        file.write_bytes(left)
+        assert model(server.base_url).ask(Choice, QUESTION).number == 1
+    assert len(server.requests) == 2
+
+
+@pytest.mark.slow  # another process, which imports LiteLLM
+def test_a_turn_is_on_disk_when_the_process_is_killed_the_next_moment(model: Model, tmp_path: Path) -> None:
+    code = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from langchain_core.messages import HumanMessage
+        from agents.llm import LanguageModel, Tally
+        model = LanguageModel("openai/gpt-4o", api_base=sys.argv[1], cache=Path(sys.argv[2]), meter=Tally())
+        model.reply([HumanMessage("which number?")], {})
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with openai_chat([Says("7")]) as server:
+        done = subprocess.run([sys.executable, "-c", code, server.base_url, str(tmp_path / "answers")], check=False)
+        assert done.returncode == -9
+        assert model(server.base_url).reply([HumanMessage("which number?")], {}).content == "7"
+    assert len(server.requests) == 1
+
+
 def test_what_was_refused_is_asked_anew_once_it_is_forgotten(model: Model, tally: Tally) -> None:
     with openai_chat([Says("no"), Says("no"), Says({"number": 1})]) as server:
         asked = model(server.base_url)
@@ -242,9 +275,6 @@ def test_without_a_key_the_provider_is_not_asked(model: Model, monkeypatch: pyte
 
 
 def test_importing_the_roles_imports_no_litellm() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys, graph.context; print([m for m in ('litellm', 'langchain_litellm', 'openai') if m in sys.modules])"
     )

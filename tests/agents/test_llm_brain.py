@@ -136,9 +136,12 @@ def test_a_stand_in_that_happens_again_after_a_crash_is_the_same_one(
     brain: MakeBrain, stand_ins: dict[str, str]
 ) -> None:
     with openai_chat([Says("no")]) as server:
-        for move in (Move.BASELINE, Move.RESEARCH, Move.RESEARCH, Move.BASELINE):
+        for move in (Move.BASELINE, Move.RESEARCH):
             brain(server).propose(of_role(move), brief(move))
-    assert len(server.requests) == 4
+        asked = len(server.requests)
+        for move in (Move.RESEARCH, Move.BASELINE):
+            brain(server).propose(of_role(move), brief(move))
+    assert len(server.requests) == asked
     assert len(stand_ins) == 2
 
 

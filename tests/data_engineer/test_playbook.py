@@ -150,9 +150,9 @@ def test_rows_that_did_not_pass_are_not_asked_for_again() -> None:
 
 
 def test_rows_have_one_writer() -> None:
-    with pytest.raises(ValidationError, match="by a `script` or by a `teacher`"):
+    with pytest.raises(ValidationError, match="by a `script`, by a `teacher` or by a `program`"):
         Generate(rows=1, seed=0)
-    with pytest.raises(ValidationError, match="by a `script` or by a `teacher`"):
+    with pytest.raises(ValidationError, match="by a `script`, by a `teacher` or by a `program`"):
         Generate(script="/g.py", teacher="openai/t", rows=1, seed=0)
 
 

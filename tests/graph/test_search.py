@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from agents.trainer.proposal import AblationProposal, DebugProposal, TrainingPro
 from graph import routing
 from graph.state import RunState
 from shared_memory.records import Branch, DatasetRecord, Experiment, Job, JobState, Purpose, Verdict
+from shared_memory.run_paths import RunPaths
 from tests.graph.test_routing import recipes, result
 
 JOBS_OF = {Move.BASELINE: 1, Move.DATA: 1, Move.DELIVER: 1, Move.CONFIRM: 1}
@@ -28,6 +30,7 @@ ERRORS = (
     "no such column",
     "rejected: no",
 )
+PATHS = RunPaths(Path("no-run"))
 DATASET = DatasetRecord(id="d1", source="s", path="p", digest="0", rows=9)
 
 
@@ -99,14 +102,14 @@ class Search:
         planned: list[Experiment] = []
         match proposal:
             case TrainingProposal():
-                planned = training.plan_experiments(proposal.plans, brief)
+                planned = training.plan_experiments(proposal.plans, brief, PATHS)
             case AblationProposal():
                 planned = [
                     training.ablated(experiments[proposal.reference], variant, name=name, dataset="d1")
                     for name, variant in zip(_free(experiments), proposal.variants, strict=False)
                 ]
             case DebugProposal():
-                planned = training.plan_experiments([proposal.plan] if proposal.plan else [], brief)
+                planned = training.plan_experiments([proposal.plan] if proposal.plan else [], brief, PATHS)
             case _:
                 planned = [experiments[subject]]
         if not planned:

@@ -44,9 +44,9 @@ def test_a_summary_has_the_shape_that_scripts_rely_on(tmp_path: Path) -> None:
     ]
     assert summary["experiments"][1]["branch"] == "draft"
     assert summary["experiments"][1]["score"]["part"] == "selection"
-    assert summary["spent"].keys() == {"usd", "llm_tokens", "hours", "jobs", "by_role", "roles"}
+    assert summary["spent"].keys() == {"usd", "unpriced", "llm_tokens", "hours", "jobs", "by_role", "roles"}
     assert summary["spent"]["roles"]["data_engineer"] == {
-        "usd": 0.0, "hours": pytest.approx(1.2 / 3600), "jobs": 1, "llm_tokens": 0
+        "usd": 0.0, "unpriced": [], "hours": pytest.approx(1.2 / 3600), "jobs": 1, "llm_tokens": 0
     }  # fmt: skip
     assert summary["spent"]["by_role"] == {"evaluator": 0.0, "data_engineer": 0.0, "trainer": 0.0}
     assert summary["goal"]["base_model"] == "/models/smollm2"

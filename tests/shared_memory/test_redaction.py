@@ -1,16 +1,38 @@
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
+import importlib.util
 import inspect
 import json
+import random
+import re
+import string
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import shared_memory.redaction
-from shared_memory.redaction import REDACTED, redact, redact_plain
+from shared_memory import redaction, secret_shapes, tokens_in_use
+from shared_memory.redaction import REDACTED, redact, redact_plain, suspect
+from shared_memory.secret_shapes import SUSPECT
 
+ROOT = Path(__file__).parents[2]
+SIGNS = string.ascii_letters + string.digits
+
+
+def signs(count: int, alphabet: str = SIGNS, seed: int = 0) -> str:
+    """What a key is made of: signs drawn at random, digits among them."""
+    drawn = random.Random(f"{seed}{alphabet}{count}")
+    return "".join(drawn.choices(alphabet, k=count - 3)) + "7q9"
+
+
+HEX = "0123456789abcdef"
 HF = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
 HEX40 = hashlib.sha1(b"x").hexdigest()
 TOKENS = [
@@ -33,9 +55,40 @@ TOKENS = [
     "pypi-" + "AgEIcHlwaS5vcmc" + "aB3_" * 20,
     "123456789:" + "AAE" + "aB3_" * 8,
     "eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJ" + "zdWIiOiIxMjM0In0" + "." + "aB3-" * 10,
+    "api_org_" + signs(34),
+    "sk-svcacct-" + signs(74),
+    "sk-or-" + "v1-" + "0a" * 32,
+    "csk-" + signs(48, string.ascii_lowercase + string.digits),
+    "gsk_" + signs(52),
+    "xai-" + signs(80),
+    "r8_" + signs(37),
+    "pplx-" + signs(48),
+    "nvapi-" + signs(64),
+    "ASIA" + "IOSFODNN7EXAMPLE",
+    "GOCSPX-" + signs(28),
+    "ya29." + signs(60),
+    "gho_" + signs(36),
+    "ghs_" + signs(36),
+    "gldt-" + signs(20),
+    "xoxe." + "xoxp-1-" + signs(40),
+    "xapp-" + "1-A0123456789-1234567890123-" + signs(60, HEX),
+    "wandb_v1_" + signs(60),
+    "dckr_pat_" + signs(27),
+    "hvs." + signs(90),
+    "dapi" + "0a" * 16,
+    "AQ." + "Ab8RN6" + signs(44),
+    "jina_" + signs(32, HEX) + signs(28),
+    "lsv2_" + "pt_" + "0a" * 16 + "_" + "1b" * 5,
+    base64.b64encode(b"123456789012345678").decode() + ".Gabcd7." + signs(38),
 ]
+KEY, BASIC = signs(40), base64.b64encode(b"someone:correct horse").decode()
 AWS = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY"
-PLACES = ["{}", "token={}", '"{}"', "({})", "x {}, y", "<{}>", "?t={}&u=1", "https://{}@host/x.git", "a:{};", "'{}'."]
+PLACES = [
+    "{}", "token={}", '"{}"', "({})", "x {}, y", "<{}>", "?t={}&u=1", "https://{}@host/x.git", "a:{};", "'{}'.",
+    '{{"token": "{}"}}', "{{'HF_TOKEN': '{}', 'a': 1}}",
+    "export A_TOKEN={}\nB=1", '-H "Authorization: Bearer {}"', "--token {} --x", "token%3D{}%26a", r'"line\n{}\n"',
+    "| {} |", "`{}`", "[{}]", "{},", "HTTP_TOKEN: {}\r",
+]  # fmt: skip
 PEM = (
     "-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: AES-128-CBC,12AB\n\n"
     f"{'MIIEabc+/' * 7}\nabcdef==\n-----END RSA PRIVATE KEY-----"
@@ -45,7 +98,9 @@ PEM = (
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("token", TOKENS, ids=lambda token: token[:8])
 def test_tokens_are_removed_wherever_they_stand(token: str, place: str) -> None:
-    assert redact(place.format(token)) == place.format(REDACTED)
+    text, clean = place.format(token), place.format(REDACTED)
+    assert redact(text) == clean
+    assert re.search(SUSPECT, text)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +142,53 @@ def test_real_source_code_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
+        (f"git clone https://user:{HF}@huggingface.co/org/m", f"git clone https://{REDACTED}@huggingface.co/org/m"),
+        (f"https://{HF}:x-oauth-basic@host/m.git", f"https://{REDACTED}@host/m.git"),
+        (f"https://x-access-token:{signs(40)}@github.com/me/r", f"https://{REDACTED}@github.com/me/r"),
+        (r"https:\/\/me:hunter2@host\/x", rf"https:\/\/{REDACTED}@host\/x"),
+        (f"https://{signs(32, HEX)}@o1.ingest.sentry.io/2", f"https://{REDACTED}@o1.ingest.sentry.io/2"),
+        (f"MISTRAL_API_KEY={KEY}\nHOME=/home/me", f"MISTRAL_API_KEY={REDACTED}\nHOME=/home/me"),
+        (f"ZHIPU_API_KEY={signs(32, HEX)}.{signs(16)}", f"ZHIPU_API_KEY={REDACTED}"),
+        (f'export COHERE_API_KEY="{KEY}"', f'export COHERE_API_KEY="{REDACTED}"'),
+        (f"docker run -e A_TOKEN={KEY} image", f"docker run -e A_TOKEN={REDACTED} image"),
+        (f"environ({{'SOME_SECRET': '{KEY}', 'A': 'b'}})", f"environ({{'SOME_SECRET': '{REDACTED}', 'A': 'b'}})"),
+        (f'{{"api_key": "{KEY}", "model": "m"}}', f'{{"api_key": "{REDACTED}", "model": "m"}}'),
+        (
+            json.dumps({"arguments": json.dumps({"apiKey": KEY})}),
+            json.dumps({"arguments": json.dumps({"apiKey": REDACTED})}),
+        ),
+        (f"api_key: {KEY}", f"api_key: {REDACTED}"),
+        (f"x-api-key: {KEY}", f"x-api-key: {REDACTED}"),
+        (f"{{'x-api-key': '{KEY}'}}", f"{{'x-api-key': '{REDACTED}'}}"),
+        (f"(b'x-api-key', b'{KEY}')", f"(b'x-api-key', b'{REDACTED}')"),
+        (f'curl -H "api-key: {KEY}" https://x', f'curl -H "api-key: {REDACTED}" https://x'),
+        (f"tool --api-key {KEY} run", f"tool --api-key {REDACTED} run"),
+        (f"?access_token={KEY}&x=1", f"?access_token={REDACTED}&x=1"),
+        (f"client_secret = '{KEY}'", f"client_secret = '{REDACTED}'"),
+        (f'client = Client(api_key="{KEY}")', f'client = Client(api_key="{REDACTED}")'),
+        (f"Authorization: token {KEY}", f"Authorization: token {REDACTED}"),
+        (f"authorization: {KEY}", f"authorization: {REDACTED}"),
+        (f"(b'Authorization', b'Bearer {KEY}')", f"(b'Authorization', b'Bearer {REDACTED}')"),
+        (f"Authorization: Basic {BASIC}", f"Authorization: Basic {REDACTED}"),
+        (f'{{"auths": {{"x.io": {{"auth": "{BASIC}"}}}}}}', f'{{"auths": {{"x.io": {{"auth": "{REDACTED}"}}}}}}'),
+        (
+            f"machine api.wandb.ai\n  login user\n  password {HEX40}",
+            f"machine api.wandb.ai\n  login user\n  password {REDACTED}",
+        ),
+        ("machine h login me password correcthorse\nmachine b", f"machine h login me password {REDACTED}\nmachine b"),
+        ("curl -u me:hunter2hunter https://x", f"curl -u me:{REDACTED} https://x"),
+        (f"Cookie: session={KEY}; a=b", f"Cookie: {REDACTED}"),
+        ("password: hunter2hunter\nuser: me", f"password: {REDACTED}\nuser: me"),
+        (f"https://hooks.slack.com/services/T0/B0/{signs(24)}", f"https://hooks.slack.com/services/{REDACTED}"),
+        (f"https://discord.com/api/webhooks/1234567/{signs(68)}", f"https://discord.com/api/webhooks/{REDACTED}"),
+        (
+            f"https://a.blob.core.windows.net/b?se=1&sig={signs(43)}%3D",
+            f"https://a.blob.core.windows.net/b?se=1&sig={REDACTED}",
+        ),
+        (f"aws_session_token = {signs(200)}", f"aws_session_token = {REDACTED}"),
+        (f"the rest {PEM[80:]} after", f"the rest {REDACTED} after"),
+        (repr(PEM), f"'{REDACTED}'"),
+        (json.dumps(json.dumps({"private_key": PEM})), json.dumps(json.dumps({"private_key": REDACTED}))),
         ("https://me:pa:ss@w0rd@host/x", f"https://{REDACTED}@host/x"),
         ("postgresql://:secret@db:5432/x?a=b@c", f"postgresql://{REDACTED}@db:5432/x?a=b@c"),
         (f"WANDB_API_KEY={HEX40}", f"WANDB_API_KEY={REDACTED}"),
@@ -112,6 +214,7 @@ def test_real_source_code_is_left_alone() -> None:
 )
 def test_secrets_without_a_shape_of_their_own_are_known_by_their_place(text: str, clean: str) -> None:
     assert redact(text) == clean
+    assert re.search(SUSPECT, text)
 
 
 def test_values_in_use_are_removed_and_short_or_harmless_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +243,82 @@ def test_redacting_twice_changes_nothing_more(before: str, token: str, after: st
     assert redact(once) == once
 
 
-def test_our_own_module_is_left_alone() -> None:
-    source = inspect.getsource(shared_memory.redaction)
+@pytest.mark.parametrize("module", [redaction, secret_shapes, tokens_in_use])
+def test_our_own_modules_are_left_alone(module: ModuleType) -> None:
+    source = inspect.getsource(module)
     assert redact(source) == source
+
+
+ODD = 'pass/word+with "quotes" & späces'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ODD, json.dumps({"a": ODD}), json.dumps({"a": ODD}, ensure_ascii=False), json.dumps(json.dumps([ODD])),
+        repr(["it's", ODD]), f"https://x/?q={urllib.parse.quote(ODD)}", urllib.parse.urlencode({"q": ODD}),
+        f"<td>{html.escape(ODD)}</td>", ODD.encode().hex(),
+        *(base64.b64encode(f"{'u' * before}:{ODD}".encode()).decode() for before in range(3)),
+        base64.urlsafe_b64encode(f"??>>{ODD}".encode()).decode(),
+    ],
+)  # fmt: skip
+def test_a_value_in_use_is_removed_however_it_is_written(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert redact(f"before {written} after") == f"before {written} after", "nobody knows it by its shape"
+    monkeypatch.setenv("POSTGRAD_SOMETHING_KEY", ODD)
+    clean = redact(f"before {written} after")
+    assert REDACTED in clean
+    assert re.search(suspect(), written)
+    assert clean.startswith("before ")
+    assert clean.endswith(" after")
+    for form in (ODD, "pass/word", "pass%2Fword", "späces", base64.b64encode(ODD.encode()).decode()[4:-8]):
+        assert form not in clean
+
+
+def test_a_key_block_in_the_environment_is_known_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [signs(64, seed=number) for number in range(3)]
+    monkeypatch.setenv("DEPLOY_KEY", "\n".join(lines))
+    assert redact(f"said: {lines[1]}") == f"said: {REDACTED}"
+
+
+def test_the_saved_token_is_known_as_long_as_it_is_the_one_in_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    said = "the password is correct.horse+battery, and not battery.staple"
+    assert redact(said) == said
+    (tmp_path / "token").write_text("correct.horse+battery\n")
+    (tmp_path / "stored_tokens").write_text("[mine]\nhf_token = battery.staple\n")
+    assert redact(said) == f"the password is {REDACTED}, and not {REDACTED}"
+    (tmp_path / "token").unlink()
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").write_bytes(b"\xff\xfe")
+    (tmp_path / "stored_tokens").unlink()
+    assert redact(said) == said
+
+
+def test_what_was_cleaned_before_is_cleaned_anew_once_more_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "a long text with hunter-two-hunter in it, said again at every turn. " * 10
+    assert redact(text) == text
+    monkeypatch.setenv("A_TOKEN", "hunter-two-hunter")
+    assert "hunter" not in redact(text)
+
+
+def real_lines() -> Iterator[str]:
+    """Code of libraries that train, as installed, and what jobs have printed."""
+    for name in ("trl", "transformers", "peft", "datasets", "accelerate"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        for file in sorted(Path(spec.origin).parent.rglob("*.py"))[::9]:
+            yield from file.read_text(encoding="utf-8", errors="replace").splitlines()
+    for file in [
+        *sorted((ROOT / "tests" / "trainer" / "failures").glob("*.log")),
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]:
+        yield from file.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def test_no_more_than_one_in_a_thousand_lines_of_real_code_and_logs_is_touched() -> None:
+    lines = [line for line in real_lines() if line.strip()]
+    chosen = random.Random(0).sample(lines, 10_000)
+    assert len([line for line in chosen if redact(line) != line]) <= 10

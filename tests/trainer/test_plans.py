@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
 from shared_memory.recipes import METHODS, layout_of, recipe_of
 from shared_memory.records import DatasetRecord, Experiment
+from shared_memory.run_paths import RunPaths
 
 
 def brief(method: str, move: Move = Move.DRAFT, **changes: Any) -> Brief:
@@ -90,7 +92,7 @@ def test_every_change_of_every_method_can_be_carried_out_and_put_on_record(metho
     assert len(plans) >= 3
     for plan in plans:
         assert recipe_of(plan.recipe.plain()) == plan.recipe
-    assert len(plan_experiments(plans, start)) == len(plans)
+    assert len(plan_experiments(plans, start, RunPaths(Path("no-run")))) == len(plans)
     assert any(plan.continues for plan in plans)
 
 

@@ -1,0 +1,1 @@
+"""What LangChain's middleware lacks around a role's loop: its course, its window, its tool calls."""

@@ -1,0 +1,76 @@
+"""A session with an MCP server on the one event loop of this process, whose callers are threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agents.tools.offer import described
+from shared_memory.errors import Uncertain
+from shared_memory.redaction import redact
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+T = TypeVar("T")
+
+
+class Connection:
+    """One session, held open by a task of its own: what it opened, only that task may close."""
+
+    def __init__(self, session: Any) -> None:
+        """session: opens one."""
+        self.tools: dict[str, BaseTool] = {}
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.leave = asyncio.Event()
+        self.task = asyncio.ensure_future(self._hold(session))
+
+    async def _hold(self, open_session: Any) -> None:
+        from langchain_mcp_adapters.tools import load_mcp_tools
+
+        try:
+            async with open_session() as session:
+                await session.initialize()
+                self.tools = {tool.name: tool for tool in await load_mcp_tools(session)}
+                self.ready.set_result(None)
+                await self.leave.wait()
+        except Exception as error:  # noqa: BLE001 - the boundary to a server: whoever waits for it gets the cause
+            if not self.ready.done():
+                self.ready.set_exception(cause_of(error))
+                self.ready.exception()  # seen, also where nobody waits any more
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The first of the errors that a group of tasks ended with."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def first_line(error: BaseException) -> str:
+    cause = cause_of(error)
+    return described(redact(str(cause).split("\n")[0])) or type(cause).__name__
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """The one event loop that all servers of this process live on."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="mcp", daemon=True).start()
+    return loop
+
+
+def waited_for(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """What `work` comes to on that loop; it ends itself within `seconds`, or is given up a little later.
+
+    Raises Uncertain where it was: how far it had come, nobody knows.
+    """
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    try:
+        return future.result(seconds + 5)
+    except TimeoutError:
+        future.cancel()
+        raise Uncertain(f"an MCP server gave no sign within {seconds:g} s; see [mcp] in config.toml") from None

@@ -1,0 +1,110 @@
+"""A tool that people have added, whatever it is made of: what a role's model is told of it, and how it is called."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared_memory.redaction import redact
+
+LONGEST_NAME = 64
+"""What OpenAI's API, and most others, take for the name of a function."""
+LONGEST_DESCRIPTION = 600
+"""Characters of a description that are shown: somebody else's words, which a model reads with every request."""
+LONGEST_PARAMETERS = 4000
+"""Characters of a tool's JSON Schema; a longer one is shown without its descriptions."""
+LONGEST_ANSWER = 200_000
+"""Characters of an answer that are taken at all."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One tool."""
+
+    name: str
+    """As the model calls it: `<who offers it>__<tool>`."""
+    source: str
+    """Where it comes from, in words for a person."""
+    description: str
+    """Its own words, cut."""
+    parameters: dict[str, Any]
+    """JSON Schema of its arguments, an object."""
+    read_only: bool
+    """Whether it says that it changes nothing; what says nothing is taken to have side effects."""
+    call: Callable[[Mapping[str, Any], float], str]
+    """(arguments, seconds) → what it answers.
+
+    Raises Uncertain where it may have been done or not, and another PostgradError where it was not, or says so.
+    """
+    unattended: bool = False
+    """Whether one that changes something may be called where nobody is asked: its owner has to say so."""
+    roles: tuple[str, ...] = ()
+    """Who gets it; empty for all."""
+    timeout: float = 60.0
+    """Seconds that a call may take."""
+
+    def fault_of(self, arguments: Mapping[str, Any]) -> str:
+        """What is plainly wrong with the arguments; the rest the tool says itself."""
+        known = self.parameters.get("properties", {})
+        missing = [name for name in self.parameters.get("required", ()) if name not in arguments]
+        if missing:
+            return f"{self.name} needs `{missing[0]}`"
+        foreign = [name for name in arguments if name not in known]
+        if foreign and not self.parameters.get("additionalProperties"):
+            return f"{self.name} has no `{foreign[0]}`; it has {', '.join(known) or 'no arguments'}"
+        return ""
+
+
+def name_of(who: str, tool: str) -> str:
+    """What a model calls a tool: only signs that every provider takes."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", f"{who}__{tool}")[:LONGEST_NAME]
+
+
+def described(text: str) -> str:
+    """A description as it is shown: on one line, without what steers a terminal, and no longer than allowed."""
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return line if len(line) <= LONGEST_DESCRIPTION else f"{line[:LONGEST_DESCRIPTION]} …"
+
+
+def parameters_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema of arguments as it is shown. Raises ValueError where it is none, or too long even in short."""
+    if schema.get("type") != "object":
+        raise ValueError("its arguments are no JSON object")
+    shown = {"properties": {}, **schema}
+    if len(json.dumps(shown)) > LONGEST_PARAMETERS:
+        shown = _without_words(shown)
+    if len(json.dumps(shown)) > LONGEST_PARAMETERS:
+        raise ValueError(f"the schema of its arguments is longer than {LONGEST_PARAMETERS} characters")
+    return shown
+
+
+def _without_words(schema: Any, named: bool = False) -> Any:
+    """named: whether the keys are names of arguments, which may be called anything."""
+    if isinstance(schema, list):
+        return [_without_words(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _without_words(value, named=not named and key in ("properties", "$defs"))
+        for key, value in schema.items()
+        if named or key not in ("description", "title", "examples")
+    }
+
+
+def text_of(content: Any) -> str:
+    """What a tool gave back, as text, without secrets: blocks that are no text are only named."""
+    if not isinstance(content, str):
+        blocks = content if isinstance(content, list) else [content]
+        content = "\n".join(map(_of_a_block, blocks))
+    return redact(content[:LONGEST_ANSWER]).encode(errors="replace").decode()
+
+
+def _of_a_block(block: Any) -> str:
+    if isinstance(block, dict) and block.get("type") == "text":
+        return str(block.get("text", ""))
+    if isinstance(block, dict) and block.get("type") in ("image", "file", "audio"):
+        return f"[{block['type']}, {block.get('mime_type') or 'of an unnamed kind'}]"
+    return block if isinstance(block, str) else json.dumps(block, ensure_ascii=False, default=str)

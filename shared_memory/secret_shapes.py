@@ -1,0 +1,231 @@
+"""What secrets look like: keys that say by their first letters whose they are, and places where a secret stands.
+
+A name alone never makes a secret (`tokenizer.pad_token = tokenizer.eos_token` is code), and neither does a bare hex
+string (it is a digest): a shape asks for a name and for a value that nobody would choose.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+REDACTED = "[redacted]"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape, and how to look for it at little cost."""
+
+    hints: tuple[str, ...]
+    """A text without any of these has no such secret: looking for them costs a hundredth of looking for the pattern."""
+    pattern: re.Pattern[str]
+    """What its group `kept` holds stays, before what is removed."""
+    refuted: Callable[[re.Match[str]], bool] | None = None
+    """Whether what was found is none after all."""
+
+    def without(self, text: str) -> str:
+        """`text` with REDACTED in the place of every secret of this shape."""
+        return self.pattern.sub(self._replaced, text) if any(hint in text for hint in self.hints) else text
+
+    def _replaced(self, match: re.Match[str]) -> str:
+        if self.refuted and self.refuted(match):
+            return match[0]
+        return f"{match.groupdict().get('kept') or ''}{REDACTED}"
+
+
+_HUB = r"(?:(?=[A-Za-z]*\d)[A-Za-z0-9]{16,}|(?=[a-z]*[A-Z])[A-Za-z]{24,}|[a-z]{30,})"
+"""Of Hugging Face: names of functions have no digit, and are shorter."""
+_TOKENS = {
+    **dict.fromkeys(("hf_", "api_org_"), _HUB),
+    "sk-": r"(?=[A-Za-z_-]{0,60}\d)[A-Za-z0-9_-]{20,}",  # OpenAI; Anthropic's sk-ant-; OpenRouter's sk-or-; DeepSeek
+    "csk-": r"(?=[a-z]{0,40}\d)[a-z0-9]{40,}",  # Cerebras
+    "gsk_": r"[A-Za-z0-9]{40,}",  # Groq
+    "xai-": r"(?=[A-Za-z]{0,60}\d)[A-Za-z0-9]{40,}",
+    "r8_": r"[A-Za-z0-9]{30,}",  # Replicate
+    "pplx-": r"[A-Za-z0-9]{40,}",  # Perplexity
+    "fw_": r"(?=[A-Za-z]{0,20}\d)[A-Za-z0-9]{20,}",  # Fireworks
+    "nvapi-": r"[A-Za-z0-9_-]{40,}",
+    "tvly-": r"[A-Za-z0-9-]{20,}",  # Tavily
+    "pcsk_": r"[A-Za-z0-9_]{30,}",  # Pinecone
+    "lsv2_": r"(?:pt|sk)_[a-f0-9]{32}_[a-f0-9]{8,}",  # LangSmith
+    "rpa_": r"[A-Z0-9]{30,}",  # RunPod
+    "KGAT_": r"[a-f0-9]{32}",  # Kaggle
+    "wandb_v": r"\d_[A-Za-z0-9_]{20,}",
+    "AKIA": r"[A-Z0-9]{16}(?![A-Za-z0-9])",  # AWS
+    "ASIA": r"[A-Z0-9]{16}(?![A-Za-z0-9])",
+    "ABSK": r"[A-Za-z0-9+/]{80,}={0,2}",  # of Bedrock
+    "AIza": r"[A-Za-z0-9_-]{35}",  # Google
+    "AQ.": r"Ab[A-Za-z0-9_-]{40,}",
+    "jina_": r"(?=[A-Za-z]{0,40}\d)[A-Za-z0-9_-]{50,}",
+    "GOCSPX-": r"[A-Za-z0-9_-]{20,}",
+    "ya29.": r"[A-Za-z0-9_-]{20,}",
+    **dict.fromkeys(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"[A-Za-z0-9]{20,}"),  # GitHub
+    "github_pat_": r"[A-Za-z0-9_]{20,}",
+    **dict.fromkeys(("glpat-", "gldt-", "glrt-", "glcbt-", "glptt-", "glsoat-"), r"[A-Za-z0-9_.-]{20,}"),  # GitLab
+    "xoxe.": r"xox[bp]-[A-Za-z0-9-]{10,}",  # Slack
+    **dict.fromkeys(("xoxa-", "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-"), r"[A-Za-z0-9-]{10,}"),
+    "xapp-": r"\d-[A-Za-z0-9-]{20,}",
+    "sk_live_": r"[A-Za-z0-9]{16,}",  # Stripe
+    "rk_live_": r"[A-Za-z0-9]{16,}",
+    "SG.": r"[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",  # SendGrid
+    "npm_": r"(?=[A-Za-z]*\d)[A-Za-z0-9]{36}(?![A-Za-z0-9])",
+    "pypi-AgEI": r"[A-Za-z0-9_-]{16,}",
+    "dckr_pat_": r"[A-Za-z0-9_-]{20,}",  # Docker
+    "dop_v1_": r"[a-f0-9]{64}",  # DigitalOcean
+    "dapi": r"[a-f0-9]{32}(?:-\d)?",  # Databricks
+    "hvs.": r"[A-Za-z0-9_-]{24,}",  # Vault
+    "lin_api_": r"[A-Za-z0-9]{30,}",
+    "ntn_": r"[A-Za-z0-9]{40,}",  # Notion
+    "ATATT3": r"[A-Za-z0-9_=-]{60,}",  # Atlassian
+    "glsa_": r"[A-Za-z0-9]{32}_[a-f0-9]{8}",  # Grafana
+    "eyJ": r"[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}",  # a signed JSON Web Token
+}
+"""How a key begins → how it goes on."""
+
+
+def _token(prefix: str, rest: str) -> Shape:
+    """A key that no word or number runs into; `\\n` and `%3D` before it are escaped signs."""
+    begins = "|".join(rf"(?{look}{re.escape(prefix)})" for look in ("<![A-Za-z0-9]", r"<=\\[nrt]", "<=%[0-9A-F]{2}"))
+    return Shape((prefix,), re.compile(f"{re.escape(prefix)}(?:{begins}){rest}"))
+
+
+_QUOTE = r"\\{0,3}[\"']"
+"""A quotation mark, maybe escaped (JSON within JSON)."""
+_NAME = re.compile(
+    r"(?i:(?:api|access|auth|account|secret|signing|shared|subscription|license)[_-]?keys?"
+    r"|(?:access|auth|api|refresh|session|security|hub|hf|bot|bearer|oauth|user|write|read|deploy|secret|private|service)"
+    r"[_-]?token|(?:client|app|webhook|consumer|signing|jwt|shared|api)[_-]?secret)$"
+    r"|[A-Z0-9]_(?:KEY|TOKEN|SECRET|PAT|CREDENTIALS?)$|(?<![A-Za-z0-9_.-])(?:token|secret|TOKEN|SECRET)$"
+    r"|--[a-z-]*(?:key|token|secret)$"
+)
+"""Names of what is secret, as far back as the sign before a value."""
+_DIGITS_OF_A_KEY = 8
+"""From so many on, a value with a dot in it (Zhipu's keys have one) is no attribute."""
+_FURTHEST = 40
+"""Signs of a name that are looked at."""
+
+
+def _is_no_secret(match: re.Match[str]) -> bool:
+    """Whether the name is not one of a secret, or the value one that somebody would choose."""
+    named = match.string[max(0, match.start() - _FURTHEST) : match.end("word")]
+    value, loose = match["value"], match["gap"].isspace()
+    digits = sum(map(str.isdigit, value))
+    letters = sum(map(str.isalpha, value))
+    if not _NAME.search(named) or (loose and not re.search(r"--[\w-]*$", named)):
+        return True
+    is_called = match.string[match.end() : match.end() + 1] in ("(", "[", "{")
+    if not match["quote"] and (is_called or ("." in value and digits < _DIGITS_OF_A_KEY)):
+        return True  # a call, or an attribute
+    # `your-key-1`, `/etc/key2`, `sha256:…` and plain numbers are chosen; keys mix signs
+    return digits < 3 or letters < 3 or value[0] in "/.~:" or value.startswith(("http", "sha256:", "file:"))
+
+
+def _is_no_login(match: re.Match[str]) -> bool:
+    """Whether what follows `Basic` is no name and password in base64."""
+    try:
+        return b":" not in base64.b64decode(match["value"] + "=" * (-len(match["value"]) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        return True
+
+
+def _is_no_bot(match: re.Match[str]) -> bool:
+    """Whether the first part of what may be a Discord token is no number in base64."""
+    try:
+        return not base64.urlsafe_b64decode(match["id"] + "=" * (-len(match["id"]) % 4)).isdigit()
+    except (ValueError, binascii.Error):
+        return True
+
+
+def _place(hints: tuple[str, ...], *parts: str, refuted: Callable[[re.Match[str]], bool] | None = None) -> Shape:
+    return Shape(hints, re.compile("".join(parts)), refuted)
+
+
+_SPACE = r"(?:\s|\\[nrt])+"
+_NO_PLACEHOLDER = r"[^\s\"'{}<>$%()\[\]\\]"
+SHAPES = (
+    # a key block, or what a cut text still has of one; line ends may be escaped
+    _place(
+        ("PRIVATE KEY",),
+        r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,.\s]|-(?!-)|\\+[nr]){32,}",
+        r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
+    ),
+    _place(
+        ("PRIVATE KEY",),
+        r"(?:[A-Za-z0-9+/]{32,80}(?:\s|\\+[nr])+){1,200}[A-Za-z0-9+/]{0,80}={0,2}(?:\s|\\+[nr])*",
+        r"-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----",
+    ),
+    *(_token(prefix, rest) for prefix, rest in _TOKENS.items()),
+    _place((":AA",), r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])"),  # Telegram
+    _place((".",), r"(?P<id>[MNO][\w-]{23,27})\.[\w-]{6}\.[\w-]{27,40}", refuted=_is_no_bot),  # Discord
+    _place(("Q~",), r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}"),  # Azure
+    _place(("AccountKey=",), r"(?P<kept>AccountKey=)[A-Za-z0-9+/]{40,}={0,2}"),
+    _place(("hooks.slack.com",), r"(?P<kept>hooks\.slack\.com/[a-z]+/)[A-Za-z0-9_/-]{20,}"),
+    _place(("/webhooks/",), r"(?P<kept>/api/(?:v\d+/)?webhooks/)\d+/[A-Za-z0-9_-]{40,}"),  # Discord
+    _place(("/webhookb2/",), r"(?P<kept>/webhookb2/)[A-Za-z0-9@/-]{40,}"),  # Teams
+    _place(("sig=", "ignature="), r"(?P<kept>[?&](?:sig|Signature|X-Amz-Signature)=)[A-Za-z0-9%+/=_~-]{32,}"),
+    _place(("earer ",), r"(?P<kept>[Bb]earer )(?=[A-Za-z_.~+/-]{0,60}\d)[A-Za-z0-9_.~+/-]{20,}=*"),
+    _place(
+        ("uthorization", "UTHORIZATION"),
+        rf"(?P<kept>(?:uthorization|UTHORIZATION)(?:{_QUOTE})?\s?[:=,]\s?b?(?:{_QUOTE})?",
+        r"(?:(?:Bearer|Token|token|Bot) )?)",
+        r"(?=[A-Za-z_.~+/-]{0,60}\d)[A-Za-z0-9_.~+/-]{8,}=*(?![\w(])",
+    ),
+    _place(
+        ("asic ",), r"(?P<kept>[Bb]asic )(?P<value>[A-Za-z0-9+/]{8,})={0,2}(?![A-Za-z0-9+/=])", refuted=_is_no_login
+    ),
+    _place(("ookie",), r"(?P<kept>[Cc]ookie(?:[\"'])?: ?[\"']?)(?=[^\s=]+=[^\n]{0,200}?\d)[^\s\"'=]+=[^\"'\n]{16,}"),
+    # Weights & Biases' older keys look like a git commit: only after a name that says what they are
+    _place(
+        ("key", "Key", "KEY", "assword", "ASSWORD", "wandb"),
+        r"(?P<kept>(?:key|Key|KEY|password|Password|PASSWORD|login(?: --relogin)?)",
+        rf"(?:{_QUOTE})?[\s:=]{{1,4}}b?(?:{_QUOTE})?)[0-9a-f]{{40}}(?![0-9A-Za-z])",
+    ),
+    _place(
+        ("ecret", "ECRET"),
+        rf"(?P<kept>(?:ecret_?[Aa]ccess_?[Kk]ey|ECRET_ACCESS_KEY|ws_secret\w{{0,12}})(?:{_QUOTE})?\s?[:=]\s?(?:{_QUOTE})?)",
+        r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])",
+    ),
+    _place(
+        ("key", "Key", "KEY", "token", "Token", "TOKEN", "ecret", "SECRET", "_PAT", "CREDENTIAL"),
+        r"(?P<kept>(?P<word>key|Key|KEY|token|Token|TOKEN|secret|Secret|SECRET|PAT|CREDENTIALS?)",
+        rf"(?P<gap>(?:{_QUOTE})?\s?(?:[:=]>?|:=|,(?=\s?b?[\"']))\s{{0,3}}b?|[ \t])(?P<quote>{_QUOTE})?)",
+        r"(?P<value>[A-Za-z0-9_+/=.~:-]{16,512})",
+        refuted=_is_no_secret,
+    ),
+    # a password of eight signs or more, a digit among them: in quotes, right behind `=`, or the rest of a line; not an
+    # argument of a call, which a comma or bracket follows
+    _place(
+        ("assw", "ASSW", "assphrase"),
+        rf"(?P<kept>(?:assw(?:or)?d|ASSW(?:OR)?D|assphrase)(?:{_QUOTE})?\s?[:=]\s?(?P<quote>{_QUOTE}))",
+        rf"(?=[^\s\"']{{0,60}}\d){_NO_PLACEHOLDER}{{8,}}(?=(?P=quote))",
+    ),
+    _place(
+        ("assw", "ASSW"),
+        r"(?P<kept>(?:assw(?:or)?d|ASSW(?:OR)?D)(?:=|: (?=\S+[ \t]*(?:$|[\r\n]))))(?=[^\s\"']{0,60}\d)",
+        r"[^\s\"'{}<>$%()\[\],;&.\\]{8,}(?![^\s;&\"'\\])",
+    ),
+    _place(
+        ("assword",),
+        rf"(?P<kept>login{_SPACE}[^\s\\]+{_SPACE}(?:account{_SPACE}[^\s\\]+{_SPACE})?password{_SPACE})",
+        r"[^\s\"'\\]{6,}",
+    ),  # .netrc
+    _place(("://", ":\\/\\/"), r"(?P<kept>:(?:\\?/){2})[^\s/:@\"'<>]*:[^\s/\"'<>]*(?=@)"),  # user:password@ in a URL
+    _place(("://",), r"(?P<kept>://)(?=[A-Za-z_-]{0,60}\d)[A-Za-z0-9_-]{20,}(?=@)"),  # a key in its place
+    _place(("-u ", "--user "), r"(?P<kept>\s(?:-u|--user) [\"']?[^\s\"':$]+:)(?=[^\s\"']*\d)[^\s\"'$<{(]{6,}"),  # curl
+    _place(('"auth"',), r"(?P<kept>\"auth\"\s?:\s?\")[A-Za-z0-9+/]{16,}={0,2}(?=\")"),  # Docker
+)
+"""Every shape, in the order in which they are removed."""
+SUSPECT = (
+    f"(?:{'|'.join(re.escape(prefix) for prefix in _TOKENS)})[A-Za-z0-9]"
+    r"|PRIVATE KEY|[0-9]{8}:AA|[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.|Q~|AccountKey="
+    r"|hooks\.slack\.com/|/webhooks/|/webhookb2/|(?:sig|ignature)=|earer [A-Za-z0-9]"
+    r"|(?i:authorization)|asic [A-Za-z0-9+/]{8}|ookie[\"']?:|wandb login"
+    r"|(?:(?i:key|token|secret|passw(?:or)?d|passphrase)|_PAT|CREDENTIALS?)[\\\"']*\s{0,4}[:=,]"
+    r"|--[a-z-]*(?:key|token|secret) |secret[a-z_]{0,20}[\\\"']*\s?[:=]|login(?:\s|\\)(?s:.{0,80})password"
+    r"|:(?:\\?/){2}[^\s/]*@|(?:-u|--user) |\"auth\""
+)
+"""An expression, in the words of Rust's engine too, that every text meets that has a secret: columns of a table are
+searched by it a hundred times as fast."""

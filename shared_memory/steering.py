@@ -1,0 +1,170 @@
+"""What a person has asked for since a run began: typed as far as it names something, and in their words.
+
+It is read without a language model too: by plain rules for the common forms, which act on what stands in the words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Literal
+
+from shared_memory.journal import Journal
+from shared_memory.recipes import METHODS
+from shared_memory.record import Record
+
+CHAT = "chat"
+"""Kind of the journal's notes on what a person asked: id → question, answer, cites, steer, at, by."""
+STEERED = "steered"
+"""Kind of the notes on what came of a steer, by the id of its chat note: `step`, `move`, `text`, and whether `done`."""
+
+About = Literal["move", "method", "recipe", "experiment"]
+MOVES: Mapping[str, str] = {
+    "draft": r"draft(?:s|ing)?|(?:an?other|new|next|untried|other|more) recipes?",
+    "improve": r"improv(?:e|es|ing)|improvements?|refin(?:e|ing)|work on the (?:best|incumbent)",
+    "ablate": r"ablat(?:e|es|ing)|ablations?",
+    "debug": r"debug(?:ging)?|mend(?:ing)?|fix(?:ing)? (?:the )?(?:crash|it)",
+}
+"""Move that may be asked for → how people write it."""
+
+
+class Wish(Record):
+    """Something named that is preferred or avoided."""
+
+    about: About
+    name: str
+    """A move, a method, or the id of a recipe or an experiment."""
+
+
+class Steer(Record):
+    """What a person wants of the steps to come. It chooses among what the rules allow, and allows nothing more."""
+
+    words: str
+    """As they were typed."""
+    stop: bool = False
+    """Whether the search is to end after what has been begun; the best model is delivered and measured."""
+    prefer: tuple[Wish, ...] = ()
+    avoid: tuple[Wish, ...] = ()
+
+    @property
+    def names_anything(self) -> bool:
+        """Whether the router can act on it; else only the roles are shown its words."""
+        return self.stop or bool(self.prefer or self.avoid)
+
+
+class Names(Record):
+    """What a run has that a wish may name."""
+
+    recipes: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = ()
+    methods: tuple[str, ...] = METHODS
+
+    def known(self, wish: Wish) -> bool:
+        return wish.name in {
+            "move": tuple(MOVES), "method": self.methods, "recipe": self.recipes, "experiment": self.experiments,
+        }[wish.about]  # fmt: skip
+
+
+_QUESTION = re.compile(
+    r"\?\s*$|^\W*(?:why|what|who|when|where|which|how|whose|is|are|was|were|does|did|has|have|can|could|will|would"
+    r"|should|tell|show|explain|list|summari[sz]e)\b",
+    re.IGNORECASE,
+)
+_ASKED_POLITELY = re.compile(r"^\W*(?:can|could|would|will) you (?:please )?(?=.)", re.IGNORECASE)
+_POLITE = re.compile(
+    r"^\W*(?:(?:please|now|then|ok(?:ay)?|and|also|instead|let'?s|let us|you should|i want you to)\b\W*)+",
+    re.IGNORECASE,
+)
+_STOP = re.compile(
+    r"^(?:stop|end|finish|halt|wrap up|that(?:'s| is) enough|enough)\b"
+    r"(?!\s+(?:trying|using|doing|with|making|training|on)\b)"
+    r"|\bno (?:more|further) (?:experiments?|trainings?)\b|\bstop (?:the search|after this)\b"
+    r"|^deliver (?:what|the best|it)\b",
+    re.IGNORECASE,
+)
+_AVOID = re.compile(
+    r"\b(?:do not|don'?t|never|avoid|no more|not|without|skip|leave out|stop (?:trying|using|doing))\b", re.IGNORECASE
+)
+_PREFER = re.compile(
+    r"\b(?:prefer|try|use|do|go (?:on )?with|go back to|focus on|work on|next|rather|first|take|run|train)\b"
+    r"|\b(?:keep|continue)\b"
+    r"|^(?:draft|improve|refine|ablate|debug|mend|fix)",
+    re.IGNORECASE,
+)
+_STOP_WORDS = re.compile(r"\b(?:stop|end|finish|halt|enough|no (?:more|further)|wrap|deliver|done)\b", re.IGNORECASE)
+_CLAUSES = re.compile(r"\s*[.;!\n,]+\s+|\s+(?:but|and then|then)\s+|\s+(instead of|rather than|over)\s+", re.IGNORECASE)
+"""Between the parts of a sentence; the group holds what turns a preference around."""
+
+
+def is_question(text: str) -> bool:
+    """Whether a text asks and does not steer, as far as its form tells."""
+    return bool(_QUESTION.search(text.strip()))
+
+
+def read_steer(text: str, names: Names) -> Steer | None:
+    """What a person's words ask for, by their form and the names in them; None where they only ask a question."""
+    said = _ASKED_POLITELY.sub("", text)
+    if is_question(said.rstrip(" ?!") if said != text else text):
+        return None
+    prefer: list[Wish] = []
+    avoid: list[Wish] = []
+    stop = steers = False
+    side: list[Wish] | None = None
+    turned = ""
+    for place, part in enumerate(_CLAUSES.split(said.rstrip(" ?!."))):
+        if place % 2:
+            turned = part or ""
+            continue
+        clause = _POLITE.sub("", part)
+        if _STOP.search(clause):
+            stop = True
+            continue
+        if turned or _AVOID.search(clause):
+            side = avoid
+        elif _PREFER.search(clause):
+            side = prefer
+        if side is not None:
+            steers = True
+            side.extend(wish for wish in named(clause, names) if wish not in side)
+    kept = tuple(wish for wish in prefer if wish not in avoid)
+    return Steer(words=text, stop=stop, prefer=kept, avoid=tuple(avoid)) if steers or stop else None
+
+
+def named(text: str, names: Names) -> Iterator[Wish]:
+    """What a text names, as wishes: recipes and experiments by their ids, methods and moves by their words."""
+    for about, known in (("experiment", names.experiments), ("recipe", names.recipes), ("method", names.methods)):
+        for name in known:
+            if _stands_in(re.escape(name), text):
+                yield Wish.model_validate({"about": about, "name": name})
+    for move, form in MOVES.items():
+        if _stands_in(form, text):
+            yield Wish(about="move", name=move)
+
+
+def _stands_in(form: str, text: str) -> bool:
+    """Whether a text has it as words of their own: `e1` is not in `e12`, and `sft` not in `lora-sft-small`."""
+    return bool(re.search(rf"(?<![\w-])(?:{form})(?![\w-]|\.\w)", text, re.IGNORECASE))
+
+
+def bears_out(text: str, steer: Steer, names: Names) -> str:
+    """Why a steer that a language model read out of a person's words is not what these say; empty where it is."""
+    there = set(named(text, names))
+    for wish in (*steer.prefer, *steer.avoid):
+        if not names.known(wish):
+            return f"there is no {wish.about} `{wish.name}` in this run"
+        if wish not in there:
+            return f"the person does not name the {wish.about} `{wish.name}`"
+    if steer.stop and not _STOP_WORDS.search(text):
+        return "the person does not ask to stop"
+    return ""
+
+
+def steers_of(journal: Journal) -> dict[str, Steer]:
+    """Id of the chat note → what was asked for, oldest first."""
+    notes = journal.notes(CHAT)
+    return {id: Steer.model_validate(note["steer"]) for id, note in notes.items() if note.get("steer")}
+
+
+def wishes_of(steers: Collection[Steer]) -> tuple[str, ...]:
+    """The words that the roles are shown, each once."""
+    return tuple(dict.fromkeys(steer.words for steer in steers))

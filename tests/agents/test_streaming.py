@@ -1,0 +1,159 @@
+"""A turn that is streamed: told as it comes, kept and paid for as if it had not been, and never half of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+
+from agents.llm import LanguageModel, Tally
+from shared_memory.errors import BudgetSpent, Unavailable
+from tests.agents.chat_models import LOOK, WIRES, Models
+from tests.servers.openai_chat import OVERLOADED, HangUp, Reply, Says, busy, openai_chat
+
+QUESTION = [SystemMessage("be brief"), HumanMessage("what do you see?")]
+LOOKS = Says("let me have a look", calls=(("look", {"what": "a door and a window"}),), cached_tokens=40)
+BROKEN = Says("let me have a look at it", drop="broken")
+ENDED = Says("let me have a look at it", drop="clean")
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HF_TOKEN"):
+        monkeypatch.setenv(name, "sk-canary-1234567890abcdefghij")
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Models:
+    return Models(tmp_path / "answers")
+
+
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.provider.time.sleep", lambda seconds: None)
+
+
+def turn(model: LanguageModel, **asked: Any) -> AIMessage:
+    return model.reply(QUESTION, {"tools": [LOOK], **asked})
+
+
+@pytest.mark.parametrize("name", WIRES)
+def test_a_streamed_turn_is_the_same_as_one_in_one_piece(tmp_path: Path, name: str) -> None:
+    said, metered, words = [], [], list[str]()
+    with openai_chat([LOOKS]) as server:
+        for way, on_words in (("whole", None), ("streamed", words.append)):
+            models = Models(tmp_path / way)
+            said.append(turn(models(server, name, on_words=on_words)))
+            metered.append((models.meter.tokens, models.meter.usd_micro))
+    assert [bool(request.body.get("stream")) for request in server.requests] == [False, True]
+    assert "".join(words) == "let me have a look"
+    assert len(words) > 1
+    whole, streamed = said
+    assert streamed.content == whole.content == "let me have a look"
+    assert (
+        [(call["name"], call["args"]) for call in streamed.tool_calls]
+        == [("look", {"what": "a door and a window"})]
+        == [(call["name"], call["args"]) for call in whole.tool_calls]
+    )
+    assert metered[0] == metered[1]
+    assert metered[0][0] == 120
+
+
+def test_a_streamed_turn_goes_back_into_the_conversation_and_is_replayed_from_disk(models: Models) -> None:
+    words: list[str] = []
+    with openai_chat([LOOKS, Says("a door")]) as server:
+        model = models(server, on_words=words.append)
+        first = turn(model)
+        result = ToolMessage("a door", tool_call_id=first.tool_calls[0]["id"])
+        second = model.reply([*QUESTION, first, result], {"tools": [LOOK]})
+        again = models(server, on_words=words.append, meter=Tally())
+        assert turn(again).tool_calls == first.tool_calls
+        assert again.reply([*QUESTION, first, result], {"tools": [LOOK]}).content == second.content == "a door"
+    assert len(server.requests) == 2, "a replay sends nothing"
+    assert "".join(words) == "let me have a looka door", "and says nothing again"
+    _, _, said, answered = server.requests[1].messages
+    assert said["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"what": "a door and a window"}'}
+    assert (answered["role"], answered["content"]) == ("tool", "a door")
+
+
+@pytest.mark.usefixtures("no_wait")
+@pytest.mark.parametrize("name", WIRES)
+@pytest.mark.parametrize("on_words", [None, lambda text: None], ids=["whole", "streamed"])
+@pytest.mark.parametrize("fault", [busy(0.1), OVERLOADED, HangUp(), BROKEN, ENDED],
+                         ids=["429", "500", "hang-up", "broken", "ended"])  # fmt: skip
+def test_one_layer_tries_again_and_twice(models: Models, name: str, on_words: Any, fault: Reply) -> None:
+    with openai_chat([fault]) as server, pytest.raises(Unavailable, match="resume the run"):
+        turn(models(server, name, on_words=on_words))
+    assert len(server.requests) == 3
+    assert models.meter.tokens == 0
+    assert not list(models.folder.glob("*.json")), "nothing of it is kept"
+
+
+@pytest.mark.usefixtures("no_wait")
+@pytest.mark.parametrize("lost", [BROKEN, ENDED], ids=["broken", "ended"])
+def test_a_dropped_stream_is_asked_for_again_and_its_words_are_no_answer(models: Models, lost: Says) -> None:
+    words: list[str] = []
+    with openai_chat([lost, Says("all of it")]) as server:
+        assert turn(models(server, on_words=words.append)).content == "all of it"
+    assert len(server.requests) == 2
+    assert "".join(words).endswith("all of it")
+    assert models.meter.tokens == 120
+
+
+class Holds(Tally):
+    """Counts what is held, with room for so many requests."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.held: list[str] = []
+
+    def reserve(self, key: str, tokens: int, usd_micro: int | None) -> bool:
+        if key in self.held:
+            return False
+        if len(self.held) == self.room:
+            raise BudgetSpent("limits.llm_tokens is spent; raise it in the goal, then resume the run")
+        self.held.append(key)
+        return True
+
+    def release(self, key: str) -> None:
+        self.held.remove(key)
+
+
+@pytest.mark.usefixtures("no_wait")
+@pytest.mark.parametrize("lost", [BROKEN, ENDED], ids=["broken", "ended"])
+def test_a_dropped_stream_keeps_its_hold(models: Models, lost: Says) -> None:
+    holds = Holds(room=9)
+    with openai_chat([lost, lost, Says("all of it")]) as server:
+        turn(models(server, on_words=lambda text: None, meter=holds))
+    assert len(holds.held) == 3, "two are lost, and may be billed"
+    spent = Holds(room=1)
+    with openai_chat([lost]) as server, pytest.raises(BudgetSpent):
+        turn(models(server, "openai/another", on_words=lambda text: None, meter=spent))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("on_words", [None, lambda text: None], ids=["whole", "streamed"])
+@pytest.mark.parametrize("cut", ['{"what": "a do', '{"what": ', "what is this"])
+def test_arguments_of_a_tool_that_were_cut_off_are_no_call(models: Models, on_words: Any, cut: str) -> None:
+    with openai_chat([Says("", calls=(("look", cut), ("look", {"what": "all"})), finish_reason="length")]) as server:
+        said = turn(models(server, on_words=on_words))
+    assert [call["args"] for call in said.tool_calls] == [{"what": "all"}]
+    assert [(call["name"], call["args"]) for call in said.invalid_tool_calls] == [("look", cut)]
+
+
+def test_a_slow_first_token_is_waited_for(models: Models) -> None:
+    with openai_chat([Says("here it is", pause=0.5)]) as server:
+        assert turn(models(server, on_words=lambda text: None)).content == "here it is"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("on_words", [None, lambda text: None], ids=["whole", "streamed"])
+def test_a_server_that_counts_no_tokens_has_the_worst_case_booked(models: Models, on_words: Any) -> None:
+    with openai_chat([Says("hello there", prompt_tokens=0, completion_tokens=0)]) as server:
+        turn(models(server, on_words=on_words))
+    assert models.meter.tokens > 8192
+    assert models.meter.usd_micro is not None
+    assert models.meter.usd_micro > 8192 * 10, "at $10 for a million tokens of answers"

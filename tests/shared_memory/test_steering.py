@@ -1,0 +1,62 @@
+"""What a person's words ask for, read by plain rules: names in a run, for or against, or the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared_memory.steering import Names, Steer, Wish, bears_out, read_steer
+
+NAMES = Names(recipes=("lora-small", "dpo-mild"), experiments=("e1", "e2", "e12"))
+
+
+def told(steer: Steer | None) -> str:
+    """`stop +method:dpo -experiment:e2`; `-` for a question, `words` where nothing is named."""
+    if steer is None:
+        return "-"
+    words = ["stop"] if steer.stop else []
+    words += [f"+{wish.about}:{wish.name}" for wish in steer.prefer]
+    words += [f"-{wish.about}:{wish.name}" for wish in steer.avoid]
+    return " ".join(words) or "words"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("prefer DPO next", "+method:dpo"),
+        ("stop after this experiment", "stop"),
+        ("Please stop.", "stop"),
+        ("no more experiments, deliver what you have", "stop"),
+        ("could you please stop after this experiment?", "stop"),
+        ("can you use DPO next?", "+method:dpo"),
+        ("do not try higher learning rates", "words"),
+        ("keep the batch small", "words"),
+        ("try another recipe, not e2", "+move:draft -experiment:e2"),
+        ("use dpo-mild instead of SFT", "+recipe:dpo-mild -method:sft"),
+        ("don't ablate, improve e1", "+experiment:e1 +move:improve -move:ablate"),
+        ("no more ablations", "-move:ablate"),
+        ("stop trying kto", "-method:kto"),
+        ("I'd rather see an ablation next", "+move:ablate"),
+        ("improve e12", "+experiment:e12 +move:improve"),
+        ("why was e2 discarded?", "-"),
+        ("Why did e2 stop?", "-"),
+        ("what did dpo-mild cost", "-"),
+        ("can you tell me why e1 failed?", "-"),
+        ("hello", "-"),
+    ],
+)
+def test_common_forms_are_understood_and_a_question_steers_nothing(text: str, expected: str) -> None:
+    assert told(read_steer(text, NAMES)) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (Steer(words="w", prefer=(Wish(about="method", name="dpo"),)), ""),
+        (Steer(words="w", prefer=(Wish(about="recipe", name="gone"),)), "there is no recipe `gone`"),
+        (Steer(words="w", avoid=(Wish(about="experiment", name="e1"),)), "does not name the experiment `e1`"),
+        (Steer(words="w", stop=True), "does not ask to stop"),
+    ],
+)
+def test_what_a_model_reads_out_of_words_must_stand_in_them(said: Steer, reason: str) -> None:
+    found = bears_out("let us see dpo next", said, NAMES)
+    assert (reason in found) if reason else not found
