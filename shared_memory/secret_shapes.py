@@ -36,7 +36,7 @@ class Shape:
         return f"{match.groupdict().get('kept') or ''}{REDACTED}"
 
 
-_HUB = r"(?:(?=[A-Za-z]*\d)[A-Za-z0-9]{16,}|(?=[a-z]*[A-Z])[A-Za-z]{24,}|[a-z]{30,})"
+_HUB = r"(?:(?=[A-Za-z]*\d)[A-Za-z0-9]{16,}|(?=[a-z]*[A-Z])[A-Za-z]{20,}|[a-z]{30,})"
 """Of Hugging Face: names of functions have no digit, and are shorter."""
 _TOKENS = {
     **dict.fromkeys(("hf_", "api_org_"), _HUB),

@@ -13,8 +13,8 @@ THINGS = ("lantern", "ladder", "kettle", "compass", "violin", "barrel", "mirror"
 
 
 def kind_of(request: Request) -> str:
-    """What is asked for: `Taxonomy`, `Drafts`, `ChoiceDrafts`, `Solutions`, `Judgements`; a proposal's class else."""
-    return str(request.body["response_format"]["json_schema"]["name"])
+    """What is asked for: `Taxonomy`, `Drafts`, `ChoiceDrafts`, `Solutions`, `Judgements`; empty for a role at work."""
+    return str(request.body.get("response_format", {}).get("json_schema", {}).get("name", ""))
 
 
 def teacher(wrong: Callable[[str], bool] = lambda question: False) -> Callable[[Request], Reply]:
