@@ -48,6 +48,7 @@ types: setup
 
 bench: setup
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/context.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/batch.py
