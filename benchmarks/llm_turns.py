@@ -106,7 +106,7 @@ def _ours(server: Any) -> Callable[[Any, Path], None]:
     from agents.llm import LanguageModel
     from agents.loop import work
     from agents.workbench import Workbench
-    from graph.context import BudgetMeter
+    from graph.bookings import BudgetMeter
     from shared_memory.budget import Budget
     from shared_memory.database import Database
     from shared_memory.goal import Limits

@@ -42,12 +42,13 @@ from agents.trainer import publish as model_publisher
 from agents.trainer.throughput import matrix_gflops
 from agents.words import Words
 from agents.workbench import Workbench
+from graph.bookings import BudgetMeter
 from graph.placement import offered
 from graph.state import Plain, Stock
 from shared_memory.actions import Actions
 from shared_memory.budget import Budget
 from shared_memory.database import Database
-from shared_memory.errors import Conflict, Unavailable
+from shared_memory.errors import Unavailable
 from shared_memory.goal import Goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
@@ -92,39 +93,6 @@ def _settings_of(home: str) -> Settings:
 @lru_cache(maxsize=8)
 def _database_of(path: Path) -> Database:
     return Database.open(path)
-
-
-class BudgetMeter:
-    """Books what a role's language model takes in the run's budget."""
-
-    def __init__(self, budget: Budget, role: str, on_unpriced: Callable[[], None], kept_usd_micro: int = 0) -> None:
-        """kept_usd_micro: what is kept back for something else."""
-        self._budget = budget
-        self._role = role
-        self._on_unpriced = on_unpriced
-        self._kept_usd_micro = kept_usd_micro
-
-    def reserve(self, key: str, tokens: int, usd_micro: int | None) -> bool:
-        """A model of unknown price asks for the least there is once dollars are spent: none are left at the cap."""
-        if usd_micro is None:
-            spend = self._budget.spent()
-            usd_micro = int(spend.usd_micro + spend.held_usd_micro > 0)
-        return self._budget.reserve(
-            key, usd_micro, role=self._role, jobs=0, tokens=tokens, kept_usd_micro=self._kept_usd_micro, hurry=False
-        )
-
-    def settle(self, key: str, tokens: int, usd_micro: int | None) -> None:
-        """An unknown price is booked as no dollars, and said: the cap on tokens is what holds then."""
-        if usd_micro is None:
-            self._on_unpriced()
-        try:
-            self._budget.settle(key, usd_micro or 0, tokens, hurry=False)
-        except Conflict:  # the machine lost its power before the booking was on its disk, and the answer was
-            self.reserve(key, tokens, usd_micro)
-            self._budget.settle(key, usd_micro or 0, tokens, hurry=False)
-
-    def release(self, key: str) -> None:
-        self._budget.release(key)
 
 
 class Desk:

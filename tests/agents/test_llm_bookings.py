@@ -8,7 +8,7 @@ import pytest
 
 from agents.brain import Role
 from agents.llm import LanguageModel
-from graph.context import BudgetMeter
+from graph.bookings import BudgetMeter
 from shared_memory.budget import Budget
 from shared_memory.database import Database
 from shared_memory.errors import BudgetSpent, Unavailable

@@ -92,7 +92,7 @@ def test_a_result_that_is_half_on_disk_is_made_again(tmp_path: Path) -> None:
 
 def test_bookings_that_a_power_cut_took_are_booked_again(tmp_path: Path) -> None:
     """They reach the disk a little later than the answers that they pay for."""
-    from graph.context import BudgetMeter  # not above: the processes of this module's other tests start sooner
+    from graph.bookings import BudgetMeter  # not above: the processes of this module's other tests start sooner
 
     database = Database.open(tmp_path / "postgrad.db")
     budget = Budget(database, "run", Limits(usd=10, llm_tokens=10**6))

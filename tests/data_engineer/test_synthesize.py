@@ -17,7 +17,7 @@ from agents.data_engineer.synthesis.taxonomy import Taxonomy, Topic, built_in, c
 from agents.data_engineer.synthesis.teacher import TeacherRunner, refusal, teaching_job
 from agents.hosting import is_hosted
 from agents.llm import LanguageModel, Tally
-from graph.context import BudgetMeter
+from graph.bookings import BudgetMeter
 from shared_memory.budget import Budget
 from shared_memory.database import Database
 from shared_memory.goal import BrainGoal, Goal, Limits

@@ -25,7 +25,7 @@ NAPS = "import time\nprint('begun', flush=True)\ntime.sleep({seconds})\nprint(6 
 LOOKS = {
     "research": (("search_papers", {"query": "small models"}), ("look_up", {"what": "recipes"})),
     "data": (("run_python", {"code": NAPS}),),
-    "draft": (("read_training_script", {"file": "rewards.py"}), ("look_up", {"what": "data sets"})),
+    "draft": (("read_training_script", {"file": "rewards.py"}), ("look_up", {"what": "datasets"})),
     "confirm": (("compare_scores", {"baseline": "baseline", "candidate": "e1"}),),
 }
 """What the model looks up for a move before it proposes what the playbook would."""
