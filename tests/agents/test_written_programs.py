@@ -123,6 +123,7 @@ def trainings_of(settings: Settings, run_id: str) -> list[JobSpec]:
     return [spec for note in pinned if (spec := JobSpec.model_validate(note["spec"])).purpose is Purpose.TRAINING]
 
 
+@pytest.mark.slow
 @isolated
 def test_a_generator_of_the_models_own_writes_the_rows_and_one_that_crashes_may_be_mended(
     make_goal: MakeGoal, settings: Settings

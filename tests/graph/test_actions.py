@@ -135,6 +135,7 @@ def test_a_person_is_shown_the_tool_its_server_and_the_arguments(make_goal: Make
     assert "a yes covers this call, once; its answer is waited for up to 1 min 00 s" in lines
 
 
+@pytest.mark.slow
 def test_the_researcher_has_a_door_too(make_goal: MakeGoal, home: Path, book: Path, settings: Settings) -> None:
     config = home / "config.toml"
     config.write_text(config.read_text().replace('["trainer"]', '["researcher"]'))
@@ -194,6 +195,7 @@ def test_under_paid_it_is_asked_about_and_under_auto_it_is_done_and_on_record(
     assert done["spent"]["jobs"] == 6, "an action takes none of the jobs"
 
 
+@pytest.mark.slow
 def test_what_is_edited_at_the_gate_is_what_is_done_and_nothing_but_the_arguments_can_be(
     make_goal: MakeGoal, settings: Settings, book: Path
 ) -> None:
@@ -231,6 +233,7 @@ def test_what_is_edited_at_the_gate_is_what_is_done_and_nothing_but_the_argument
     assert notes(book) == ["calmer words"]
 
 
+@pytest.mark.slow
 def test_a_tool_that_only_reads_is_called_in_the_loop_and_one_that_is_called_wrongly_is_not_asked_for(
     make_goal: MakeGoal, settings: Settings, book: Path
 ) -> None:
@@ -274,6 +277,7 @@ def test_the_server_and_the_model_see_no_token_of_ours(
     )
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_the_run(make_goal: MakeGoal, book: Path) -> None:
     with openai_chat(asks(("notebook__read", {}))) as server:
         summary = postgrad.run(goal_of(make_goal, server.base_url, approve="auto"))
@@ -282,6 +286,7 @@ def test_the_server_ends_with_the_run(make_goal: MakeGoal, book: Path) -> None:
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_a_line_and_no_dead_run(
     make_goal: MakeGoal, settings: Settings, home: Path
 ) -> None:
@@ -323,6 +328,7 @@ post.metadata = {{"unattended": True}}
 """
 
 
+@pytest.mark.slow
 def test_what_an_action_kept_of_itself_may_be_lost_and_it_is_not_done_again(
     make_goal: MakeGoal, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

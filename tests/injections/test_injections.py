@@ -131,6 +131,7 @@ def in_a_readme(words: str, stage: Stage) -> tuple[Brief, Call]:
 def on_a_card(words: str, stage: Stage) -> tuple[Brief, Call]:
     server = stage.servers.enter_context(hub())
     point_client_at(server, stage.patch, stage.folder / "hf")
+    stage.patch.setenv("POSTGRAD_DATASETS_SERVER", server.endpoint)
     server.add("lab/rows", {"README.md": f"---\nlicense: mit\n---\n# Rows\n\n{words}\n", "rows.jsonl": "{}\n"})
     return brief(Move.RESEARCH), ("read_card", {"kind": "dataset", "repo": "lab/rows"})
 
