@@ -26,7 +26,6 @@ LOOKS = {
     "research": (("search_papers", {"query": "small models"}), ("look_up", {"what": "recipes"})),
     "data": (("run_python", {"code": NAPS}),),
     "draft": (("read_training_script", {"file": "rewards.py"}), ("look_up", {"what": "datasets"})),
-    "confirm": (("compare_scores", {"baseline": "baseline", "candidate": "e1"}),),
 }
 """What the model looks up for a move before it proposes what the playbook would."""
 
@@ -110,7 +109,7 @@ def test_four_minds_train_a_model_with_approvals_and_a_kill_in_the_middle_of_a_l
         "researcher", "data_engineer", "trainer", "evaluator",
     }  # fmt: skip
     tools = {event["name"]: event for event in events if event["kind"] == "tool"}
-    assert {"search_papers", "run_python", "read_training_script", "look_up", "compare_scores"} <= tools.keys()
+    assert {"search_papers", "run_python", "read_training_script", "look_up"} <= tools.keys()
     assert not any(tools[name]["error"] for name in ("search_papers", "look_up", "read_training_script"))
     spent = summary["spent"]
     assert spent["llm_tokens"] > 0
