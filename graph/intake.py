@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from agents.base_model import BaseModel
-from agents.brain import Role
+from agents.brain import Playbook, Role
 from agents.data_engineer.formats.methods import trains, why_not
 from agents.data_engineer.formats.tables import Row, read_sources
 from agents.data_engineer.synthesis import teacher
@@ -97,6 +97,7 @@ def check_goal(goal: Goal, roles: Collection[Role] = tuple(Role), brain: str = "
     model = model_of(goal)
     if goal.run.on == "api" and (fault := Provider(model.name, goal.run.api_base).fault_of_its_name()):
         raise BadInput(fault)
+    _require_known_minds(goal, roles, brain)
     for benchmark in benchmarks.values():
         _require_room_for_answers(benchmark, model)
     files = tuple(source.path for named in sources.values() for source in named)
@@ -216,6 +217,15 @@ def _require_a_judge(benchmarks: Mapping[str, Benchmark], goal: Goal) -> None:
             f"a language model grades the answers to {judged}, and the goal names none; set [judge] model "
             '(as "openai/gpt-5-mini"; its address in api_base, where it is a server of your own), or --judge MODEL'
         )
+
+
+def _require_known_minds(goal: Goal, roles: Collection[Role], brain: str) -> None:
+    """Raise BadInput for a language model whose provider nobody knows: before a job has run, and not after."""
+    at_the_server = {goal.mind(role, brain) for role in roles} - {Playbook.name}
+    minds = [*((name, goal.brain.api_base) for name in sorted(at_the_server)), *((n, "") for n in goal.brain.fallbacks)]
+    for name, api_base in minds:
+        if fault := Provider(name, api_base).fault_of_its_name():
+            raise BadInput(f"[brain]: {fault}")
 
 
 def _require_pairs(benchmarks: Mapping[str, Benchmark]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import postgrad
 from shared_memory.database import Database
+from shared_memory.errors import BadInput
 from shared_memory.journal import Journal
 from shared_memory.settings import Settings
 from tests.conftest import MakeGoal
@@ -85,3 +86,8 @@ def test_a_stand_in_of_the_playbook_and_an_unknown_price_are_seen_in_the_events(
     assert by["trainer"] == "openai/a-model"
     notes = Journal(Database.open(settings.database), summary["run_id"]).notes("stand_in")
     assert [note["role"] for note in notes.values()] == ["researcher"]
+
+
+def test_a_mind_of_no_known_provider_is_refused_before_anything_runs(make_goal: MakeGoal) -> None:
+    with pytest.raises(BadInput, match=r"\[brain\]: `nonsense/x` begins with no provider that LiteLLM knows"):
+        postgrad.run(make_goal(), brain="nonsense/x")
