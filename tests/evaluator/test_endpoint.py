@@ -363,7 +363,7 @@ def user(text: str) -> dict[str, Any]:
 
 
 def test_a_cancelled_evaluation_asks_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.evaluator.endpoint.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("agents.evaluator.endpoint.LOOK_SECONDS", 0.2)
     with openai_chat(always) as server:
         runner, _, _ = a_job(tmp_path, server.base_url, [user(f"q {n}") for n in range(300)])
         assert runner.status("k").state is JobState.RUNNING
