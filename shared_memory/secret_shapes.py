@@ -36,7 +36,7 @@ class Shape:
         return f"{match.groupdict().get('kept') or ''}{REDACTED}"
 
 
-_HUB = r"(?:(?=[A-Za-z]*\d)[A-Za-z0-9]{16,}|(?=[a-z]*[A-Z])[A-Za-z]{20,}|[a-z]{30,})"
+_HUB = r"(?:(?=[A-Za-z]*\d)[A-Za-z0-9]{16,}|(?=[a-z]*[A-Z])[A-Za-z]{16,}|[a-z]{30,})"
 """Of Hugging Face: names of functions have no digit, and are shorter."""
 _TOKENS = {
     **dict.fromkeys(("hf_", "api_org_"), _HUB),
@@ -158,7 +158,7 @@ SHAPES = (
         r"-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----",
     ),
     *(_token(prefix, rest) for prefix, rest in _TOKENS.items()),
-    _place((":AA",), r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])"),  # Telegram
+    _place((":",), r"[0-9]{8,10}:(?=[a-z0-9_-]{0,34}[A-Z])[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),  # Telegram
     _place((".",), r"(?P<id>[MNO][\w-]{23,27})\.[\w-]{6}\.[\w-]{27,40}", refuted=_is_no_bot),  # Discord
     _place(("Q~",), r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}"),  # Azure
     _place(("AccountKey=",), r"(?P<kept>AccountKey=)[A-Za-z0-9+/]{40,}={0,2}"),

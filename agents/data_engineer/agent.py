@@ -64,13 +64,13 @@ def _fault_of_writing(writing: Generate | None, rules: Generate, brief: Brief) -
     the rules say."""
     if writing is None:
         return f"rows must be generated first: set `generate`, with {_writer(rules)}"
-    if writing.seed != rules.seed:
-        return f"`generate.seed` must be {rules.seed}"
-    if writing.program and rules.teacher:
-        if reason := _fault_of_program(writing.program, brief):
-            return reason
-    elif writing.program or (writing.script, writing.teacher) != (rules.script, rules.teacher):
-        return f"`generate` must name {_writer(rules)}"
+    by_program = bool(writing.program and rules.teacher)
+    named = (writing.script, writing.teacher, writing.program) == (rules.script, rules.teacher, "")
+    if writing.seed != rules.seed or not (by_program or named):
+        instead = "; a `program` may stand in its place" if rules.teacher else ""
+        return f"`generate` must name {_writer(rules)} and seed {rules.seed}{instead}"
+    if by_program and (reason := _fault_of_program(writing.program, brief)):
+        return reason
     if writing.rows > MOST_ROWS * rules.rows:
         return f"`generate.rows` may be {MOST_ROWS * rules.rows} at most"
     if writing.verify != "computed" and not brief.teacher:
@@ -89,4 +89,4 @@ def _fault_of_program(program: str, brief: Brief) -> str:
 
 
 def _writer(rules: Generate) -> str:
-    return f"script {rules.script!r}" if rules.script else f"teacher {rules.teacher!r}, or bring a `program`"
+    return f"script {rules.script!r}" if rules.script else f"teacher {rules.teacher!r}"

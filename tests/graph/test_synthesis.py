@@ -280,7 +280,7 @@ def test_a_language_model_that_drives_the_run_also_teaches_within_what_the_rules
         brain = f'[brain]\ndefault = "openai/a-model"\napi_base = "{server.base_url}"\n'
         summary = postgrad.run(goal_of(make_goal(generator="", experiments=1), tables=brain))
     assert summary["status"] == "succeeded", summary["error"]
-    assert "must name teacher 'openai/a-model', or bring a `program`" in refused[1].messages[-1]["content"]
+    assert "must name teacher 'openai/a-model' and seed 0" in refused[1].messages[-1]["content"]
     kinds = Counter(map(kind_of, server.requests))
     assert kinds["ChoiceDrafts"] == 6, "the benchmark asks multiple-choice questions, and so do the rows"
     assert kinds["Solutions"] == 3 * (1 + 1 + 4), "a sample of the first rows, one of all, and the other 38"
