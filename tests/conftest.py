@@ -25,9 +25,11 @@ def _no_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     """No test reads the person's home, caches or tokens, or asks the Hub."""
     home = tmp_path_factory.mktemp("hf")
     monkeypatch.setenv("HF_HOME", str(home))
+    monkeypatch.setenv("NETRC", os.devnull)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+    for name in [name for name in os.environ if name.endswith(("_TOKEN", "_API_KEY", "_BASE_URL", "_API_BASE"))]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)

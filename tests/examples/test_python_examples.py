@@ -12,6 +12,9 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.conftest import MakeGoal
+from tests.servers.literature import literature
+from tests.servers.openai_chat import openai_chat
+from tests.servers.researcher_replies import researcher
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
@@ -38,8 +41,12 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(
     assert blocks
 
     names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, document, "exec"), names)
+    with literature() as papers, openai_chat(researcher) as model:
+        papers.point_client_at(monkeypatch)
+        monkeypatch.setenv("OPENAI_BASE_URL", model.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
+        for block in blocks:
+            exec(compile(block, document, "exec"), names)
 
     assert capsys.readouterr().out
     assert names["summary"]["status"] == "succeeded"

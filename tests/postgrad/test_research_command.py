@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,11 +22,9 @@ from shared_memory.settings import ModelPrice, Settings
 from tests.servers.literature import Literature, Sends, literature
 from tests.servers.literature_pages import GRPO
 from tests.servers.openai_chat import WRONG_KEY, Request, Says, openai_chat
+from tests.servers.researcher_replies import QUESTION, ROW, calls, researcher, results
 
-QUESTION = "GRPO for small models on GPQA"
 MODEL = "openai/a-model"
-ROW = "| SFT | 30.4 | 28.0 | 71.2 |"
-EVIL = "<script>alert(1)</script> [click](https://evil.example/) | ![x](https://evil.example/p.png) \u202e"
 
 
 @pytest.fixture
@@ -35,35 +32,6 @@ def papers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Literature]:
     with literature() as served:
         served.point_client_at(monkeypatch)
         yield served
-
-
-def calls(name: str, **arguments: Any) -> Says:
-    return Says("", calls=((name, arguments),))
-
-
-def results(request: Request) -> list[str]:
-    return [str(message["content"]) for message in request.messages if message["role"] == "tool"]
-
-
-def researcher(request: Request) -> Says:
-    """Reads a table, files a row, and hands in a summary with a recipe that rests on it."""
-    done = results(request)
-    filed = [text.split("Filed as ")[1].split(".\n")[0].rstrip(".") for text in done if "Filed as" in text]
-    if not done:
-        return calls("search_papers", query=QUESTION)
-    if len(done) == 1:
-        return calls("read_paper", paper=GRPO, section="Table 4")
-    if not filed:
-        return calls(
-            "record_finding", claim=f"SFT alone reaches 30.4 on GPQA main {EVIL}", source=GRPO, quotation=ROW,
-            number=30.4, benchmark="GPQA", section="Table 4", confidence="high",
-        )  # fmt: skip
-    recipe = {
-        "method": "grpo", "id": "after-sft", "findings": filed, "reason": "SFT first", "cost": "3 GPU hours",
-        "risk": "five seeds only",
-    }  # fmt: skip
-    remembered = {"id": "blog", "claim": "higher ranks do not help", "source": "a blog"}
-    return calls("hand_in", summary=f"SFT is the start [{filed[0]}].", findings=[remembered], recipes=[recipe])
 
 
 def test_a_model_answers_with_a_cited_report_and_the_second_time_it_comes_from_disk(papers: Literature) -> None:
