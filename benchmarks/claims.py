@@ -244,7 +244,7 @@ def compared(wins: int, losses: int, n: int) -> Comparison:
 
 
 def is_win(found: Comparison) -> bool:
-    """As `evaluation.claim` fills the record."""
+    """As `scored.claim` fills the record."""
     return ComparisonResult(benchmark="b", experiment="e", **found.model_dump(exclude={"clusters"})).win
 
 

@@ -36,7 +36,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from agents.evaluator import evaluation  # noqa: E402
+from agents.evaluator import evaluation, scored  # noqa: E402
 from agents.evaluator.benchmarks.benchmark import Benchmark, load_benchmark  # noqa: E402
 from agents.evaluator.scoring import marking, tasks  # noqa: E402
 from shared_memory.goal import BenchmarkGoal  # noqa: E402
@@ -185,7 +185,7 @@ def by_postgrad(benchmark: Benchmark, work: Path, settings: dict[str, Any]) -> d
     (work / "config.json").write_text(json.dumps(config | {"max_tokens": MAX_TOKENS}))
     with (work / "log.txt").open("w") as log:
         subprocess.run([sys.executable, str(JOB), "--config", "config.json"], cwd=work, stdout=log, check=True)
-    answers = evaluation.read_items(work / "out" / "answers.jsonl")
+    answers = scored.read_items(work / "out" / "answers.jsonl")
     marks = marking.mark(benchmark, map(marking.Answer.model_validate, answers))
     return {
         "scores": {row["id"]: row["score"] for row in marks},

@@ -21,7 +21,7 @@ from agents.data_engineer.held_out import digests
 from agents.data_engineer.prepare import render
 from agents.data_engineer.proposal import DataProposal, PublishProposal
 from agents.data_engineer.publishing import publisher
-from agents.evaluator import endpoint, evaluation, hold_out
+from agents.evaluator import endpoint, evaluation, hold_out, scored
 from agents.evaluator.proposal import EvaluationProposal, HoldOutProposal
 from agents.reading.sources import to_train_on
 from agents.researcher.proposal import ResearchProposal
@@ -199,7 +199,7 @@ def evaluator_carry_out(state: RunState, runtime: Runtime[Context]) -> Plain:
             model=model_of(brief.goal),
             goal=brief.goal,
             paths=desk.paths,
-            seconds_an_item=evaluation.seconds_an_item(brief.results.values(), benchmark),
+            seconds_an_item=scored.seconds_an_item(brief.results.values(), benchmark),
         )
         for name in proposal.experiments
         for benchmark in proposal.benchmarks

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from agents.brain import Brief, Move
-from agents.evaluator import ablations, evaluation
+from agents.evaluator import ablations, scored
 from agents.evaluator.benchmarks.benchmark import Benchmark
 from graph import routing
 from graph.briefing import benchmarks_of, model_of
@@ -96,7 +96,7 @@ def _of_experiment(
     before = routing.selection_result(state, experiment.parent) or routing.selection_result(state, routing.BASELINE)
     measured = None
     if after is not None and before is not None and after.settings_digest == before.settings_digest:
-        measured = _measured(evaluation.claim(before, after, benchmark), before.experiment, Part.SELECTION)
+        measured = _measured(scored.claim(before, after, benchmark), before.experiment, Part.SELECTION)
     outcome = str(experiment.verdict or experiment.status)
     if experiment.verdict is Verdict.CRASH and experiment.diagnosis:
         outcome = f"crash: {experiment.diagnosis.kind}"

@@ -11,7 +11,7 @@ from langgraph.runtime import Runtime
 
 from agents.base_model import fingerprint
 from agents.brain import Brief, Move, Playbook, Role
-from agents.evaluator import evaluation
+from agents.evaluator import scored
 from graph import actions, choosing, learning, routing, steered, synthesis
 from graph.briefing import brief_from, described
 from graph.context import RULES, Context, Desk
@@ -74,7 +74,7 @@ def router(state: RunState, runtime: Runtime[Context], next_step: routing.Step |
 def _seconds_kept(state: RunState) -> float:
     """What saving the champion and its last evaluation will take, from what evaluations of this run took."""
     results = [EvalResult.model_validate(plain) for plain in state.get("results", {}).values()]
-    per_item = evaluation.seconds_an_item(results) or 0.0
+    per_item = scored.seconds_an_item(results) or 0.0
     items = sum(int(facts["report"]) for facts in state.get("benchmarks", {}).values())
     return 60 + 1.5 * per_item * items if results else 0.0
 

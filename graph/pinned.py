@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from agents.base_model import BaseModel, find_base_model, fingerprint
 from agents.evaluator.benchmarks.benchmark import Benchmark, load_benchmark
-from agents.evaluator.evaluation import item_scores, settings_digest
+from agents.evaluator.evaluation import settings_digest
+from agents.evaluator.scored import item_scores
 from graph.context import Desk
 from shared_memory.errors import BadInput
 from shared_memory.goal import BenchmarkGoal, Goal

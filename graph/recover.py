@@ -8,7 +8,7 @@ from pathlib import Path
 
 from langgraph.runtime import Runtime
 
-from agents.evaluator import evaluation
+from agents.evaluator import scored
 from agents.jobs.base import pieces
 from agents.trainer import recovery
 from agents.trainer.diagnosis import diagnose
@@ -110,7 +110,7 @@ def _checkpoint(job: Job, desk: Desk) -> str:
         desk.runner(job.runner).fetch(job.backend_id, Path(job.folder))
     out = Path(job.folder) / "out"
     if job.purpose is Purpose.EVALUATION:
-        return str(out) if evaluation.answers_left(job) else ""
+        return str(out) if scored.answers_left(job) else ""
     found = [state.parent for state in out.glob("checkpoint-*/trainer_state.json")]
     return str(max(found, key=lambda folder: int(folder.name.rpartition("-")[2]))) if found else ""
 
@@ -131,7 +131,7 @@ def taken_up(spec: JobSpec, desk: Desk) -> JobSpec:
     left = {job.key: folder for job in tries if (folder := _checkpoint(job, desk))}
     if not left:
         return spec
-    most = max((job for job in tries if job.key in left), key=evaluation.answers_left)
+    most = max((job for job in tries if job.key in left), key=scored.answers_left)
     return spec.model_copy(update={"config": spec.config | {"resume_from": left[most.key]}})
 
 

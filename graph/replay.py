@@ -17,7 +17,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from agents.brain import Move
-from agents.evaluator import evaluation
+from agents.evaluator import scored
 from agents.evaluator.statistics import summarise
 from agents.jobs.hardware import installed_packages
 from agents.trainer import training
@@ -28,7 +28,7 @@ from graph.context import Context, Desk
 from graph.jobs import build_jobs
 from graph.pinned import Original, read_original, verify
 from graph.state import Plain, RunState, update
-from graph.verdict import finish, scored
+from graph.verdict import finish, scores_of
 from graph.watch import Interrupted
 from shared_memory.errors import PostgradError
 from shared_memory.goal import Goal
@@ -216,14 +216,14 @@ def _compare(job: Job, original: Original, state: RunState, desk: Desk) -> Plain
     goal = routing.goal_of(state)
     benchmark = benchmarks_of(goal)[goal.primary.id]
     spec = JobSpec.model_validate(state["pending"][0])
-    again = next(r for r in scored(job, spec, benchmark, goal, state, desk) if r.part is Part.REPORT)
-    claim = evaluation.claim(original.baseline, again, benchmark)
+    again = next(r for r in scores_of(job, spec, benchmark, goal, state, desk) if r.part is Part.REPORT)
+    claim = scored.claim(original.baseline, again, benchmark)
     experiments = routing.experiments_of(state)
     evaluated = {"status": "evaluated", "verdict": Verdict.KEEP}
     champion = experiments[original.champion.id].model_copy(update=evaluated)
     for record in (again, claim, champion):
         desk.journal.put(record)
-    before, after = (evaluation.item_scores(result, benchmark) for result in (original.result, again))
+    before, after = (scored.item_scores(result, benchmark) for result in (original.result, again))
     outcome = agreement(before, after)
     losses = {
         name: {"original": experiment.train.get("train_loss"), "again": experiments[name].train.get("train_loss")}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.data_engineer import prepare as data_engineer
-from agents.evaluator import evaluation
+from agents.evaluator import scored
 from agents.jobs.base import JobRunner, JobStatus, pieces, read_events
 from agents.trainer import delivery, training
 from graph.certificate import note_weights
@@ -101,7 +101,7 @@ def fault_of_output(job: Job, spec: JobSpec, desk: Desk) -> str:
         case Purpose.MERGE:
             return delivery.fault_of_output(job)
         case Purpose.EVALUATION:
-            return evaluation.fault_of_output(job, spec, desk.paths)
+            return scored.fault_of_output(job, spec, desk.paths)
 
 
 def _result_of(runner: JobRunner, job: Job) -> dict[str, Any] | None:

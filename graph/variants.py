@@ -9,7 +9,7 @@ from pathlib import Path
 from agents.brain import Brief, Move
 from agents.data_engineer.leaving_out import variants_of
 from agents.evaluator import ablations, effects
-from agents.evaluator.evaluation import item_scores
+from agents.evaluator.scored import item_scores
 from agents.trainer import training
 from agents.trainer.proposal import AblationProposal
 from graph import datasets, routing

@@ -9,7 +9,7 @@ from typing import cast
 from langgraph.runtime import Runtime
 
 from agents.brain import Move
-from agents.evaluator import evaluation
+from agents.evaluator import scored
 from agents.evaluator.benchmarks.benchmark import Benchmark
 from agents.trainer import training
 from agents.trainer.model_card import write_card
@@ -167,7 +167,7 @@ def _after_success(job: Job, spec: JobSpec, state: RunState, desk: Desk) -> Plai
 def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal: Goal) -> Plain:
     """File the scores; a candidate is kept or discarded by them, the champion is compared with the baseline once."""
     name = str(spec.benchmark)
-    results = scored(job, spec, benchmarks_of(goal)[name], goal, state, desk)
+    results = scores_of(job, spec, benchmarks_of(goal)[name], goal, state, desk)
     for result in results:
         desk.journal.put(result, id=result.id)
     changes = update(results={result.id: result for result in results})
@@ -184,18 +184,20 @@ def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal
     return changes
 
 
-def scored(job: Job, spec: JobSpec, benchmark: Benchmark, goal: Goal, state: RunState, desk: Desk) -> list[EvalResult]:
+def scores_of(
+    job: Job, spec: JobSpec, benchmark: Benchmark, goal: Goal, state: RunState, desk: Desk
+) -> list[EvalResult]:
     """The scores of an evaluation job. Where a language model grades, what is worth knowing of that is filed and told.
 
     Raises Interrupted where the run is parked or has to end between two of its requests, and what `Judge.verdict`
     raises; done again, it goes on from the verdicts on disk.
     """
-    answers = len(evaluation.read_answers(job)) if benchmark.is_written else 0
+    answers = len(scored.read_answers(job)) if benchmark.is_written else 0
     kept = 0 if state["move"] in routing.OF_THE_END else state["stock"]["usd_kept_micro"]
     judge = desk.judge(spec, goal, answers, kept, lambda: heed(desk, goal, state))
     began, before = time.monotonic(), desk.budget(goal).spent().usd_micro
     try:
-        results = evaluation.collect(job, spec, benchmark, goal, judge)
+        results = scored.collect(job, spec, benchmark, goal, judge)
     finally:
         desk.count_time(time.monotonic() - began)
     if judge is not None:
@@ -239,7 +241,7 @@ def _claim(source: Benchmark, name: str, state: RunState, desk: Desk) -> Plain:
     """The one comparison on the report items."""
     benchmark = source.name
     pair = [state["results"][f"{who}/{benchmark}/{Part.REPORT}"] for who in (routing.BASELINE, name)]
-    claimed = evaluation.claim(EvalResult.model_validate(pair[0]), EvalResult.model_validate(pair[1]), source)
+    claimed = scored.claim(EvalResult.model_validate(pair[0]), EvalResult.model_validate(pair[1]), source)
     desk.journal.put(claimed, id=benchmark)
     delta, low, high = (
         f"{100 * value:+.1f}" if claimed.unit == "fraction" else f"{value:+.3f}"

@@ -215,7 +215,7 @@ def evaluation_of(settings: Settings, run_id: str) -> dict[str, Any]:
 
     Raises PostgradError where it has no score.
     """
-    from agents.evaluator.evaluation import read_items
+    from agents.evaluator.scored import read_items
     from agents.evaluator.scoring.tally import by_category, tally
     from postgrad.report.evidence import gather
     from shared_memory.database import Database

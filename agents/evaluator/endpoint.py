@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, ValidationError
 
 from agents.evaluator.benchmarks.benchmark import Benchmark
-from agents.evaluator.evaluation import ANSWERS, PROMPTS, read_items, timeout_seconds
+from agents.evaluator.evaluation import ANSWERS, PROMPTS, timeout_seconds
+from agents.evaluator.scored import read_items
 from agents.evaluator.scoring import judge as grading
 from agents.evaluator.scoring.marking import Answer, prompts_of
 from agents.hosting import HOSTED, OWN, is_hosted, moved_out
-from agents.jobs.in_process import CANCEL, CONFIG, InProcessRunner, KeptStatus
+from agents.jobs.asking_runner import AskingRunner, AskingStatus
+from agents.jobs.in_process import CONFIG
 from agents.llm import LanguageModel
 from agents.provider import Provider
 from shared_memory.errors import BadInput, PostgradError
@@ -169,6 +171,14 @@ class _Asking:
         self._request = request
         self._model = model
 
+    @property
+    def done(self) -> int:
+        return len(self.answers)
+
+    @property
+    def total(self) -> int:
+        return len(self.prompts)
+
     def go_on(self) -> bool:
         """Ask for LOOK_SECONDS; whether there is more to ask.
 
@@ -179,7 +189,7 @@ class _Asking:
             # Each in a copy of this context: what the meter has to tell goes through the node that looks.
             for ended in [threads.submit(copy_context().run, self._ask_until, ends) for _ in range(AT_ONCE)]:
                 ended.result()
-        return len(self.answers) < len(self.prompts)
+        return self.done < self.total
 
     def _ask_until(self, ends: float) -> None:
         while not self._stopped and time.monotonic() < ends and (prompt := self._next()):
@@ -210,61 +220,17 @@ class _Asking:
             yield self.answers[prompt["id"], prompt["epoch"]].model_dump_json() + "\n"
 
 
-class _Status(KeptStatus):
-    """What is kept of a job beside its answers; its seconds are those of asking."""
-
-    flavor: str = HOSTED
-    """As it was approved."""
-    step: int = 0
-    """Prompts that the log tells of: what is gone through again after a crash is not told again."""
-
-
-class EndpointRunner(InProcessRunner[_Status]):
-    """A JobRunner whose jobs are prompts that a served model answers, some at each look.
-
-    A new process goes through the answers on disk and then on.
-    """
+class EndpointRunner(AskingRunner[_Asking]):
+    """A JobRunner whose jobs are prompts that a served model answers, some at each look."""
 
     name = "endpoint"
-    kept = _Status
-    _at_work: ClassVar[dict[Path, _Asking]] = {}
-    """Job folder → what this process has of it in hand."""
 
     def __init__(self, jobs: Path, model: Callable[[str, str], LanguageModel]) -> None:
         """jobs: folder of the run's job folders. model: opens a served model, metered, by its name and address."""
         super().__init__(jobs)
         self._model = model
 
-    def first_status(self, spec: JobSpec) -> _Status:
-        return _Status(state=JobState.RUNNING, timeout=spec.timeout_seconds, flavor=spec.flavor)
-
-    def put_down(self, folder: Path) -> None:
-        self._at_work.pop(folder, None)
-
-    def go_on(self, folder: Path, status: _Status) -> _Status:
-        if (folder / CANCEL).exists():
-            return status.model_copy(update={"state": JobState.CANCELLED, "error": "it was cancelled"})
-        began = time.monotonic()
-        asking = self._at_work.get(folder) or self._begun(folder, status.flavor)
-        self._at_work[folder] = asking
-        try:
-            more = asking.go_on()
-        except PostgradError:
-            self._at_work.pop(folder, None)  # what was in flight is asked again, or found on disk, when it is resumed
-            raise
-        seconds, step = status.seconds + time.monotonic() - began, len(asking.answers)
-        if step > status.step:
-            self.tell(folder, {"step": step, "steps": len(asking.prompts), "seconds": round(seconds, 3)})
-        now = status.model_copy(update={"seconds": seconds, "step": max(step, status.step)})
-        if not more:
-            return self._done(folder, now, asking)
-        if seconds < status.timeout:
-            return now
-        why = f"{step} of {len(asking.prompts)} prompts were answered in its time; resume asks the others"
-        return now.model_copy(update={"state": JobState.FAILED, "error": why})
-
-    def _begun(self, folder: Path, flavor: str) -> _Asking:
-        """Raises BadInput where the model is not where it was when it was asked about: the environment may change."""
+    def begun(self, folder: Path, flavor: str) -> _Asking:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         model = self._model(config["model"], config["api_base"])
         if fault := moved_out(model.name, model.api_base, flavor):
@@ -272,9 +238,12 @@ class EndpointRunner(InProcessRunner[_Status]):
         request = Request.model_validate_json((folder / REQUEST).read_text(encoding="utf-8"))
         return _Asking(read_items(folder / config["prompts"]), request, model)
 
-    def _done(self, folder: Path, status: _Status, asking: _Asking) -> _Status:
+    def ended(self, folder: Path, status: AskingStatus, asking: _Asking, more: bool) -> AskingStatus:
+        if more:
+            why = f"{asking.done} of {asking.total} prompts were answered in its time; resume asks the others"
+            return status.model_copy(update={"state": JobState.FAILED, "error": why})
         (folder / "out").mkdir(exist_ok=True)
         write_atomically(folder / "out" / ANSWERS, "".join(asking.lines()).encode())
         cut_off = sum(answer.truncated for answer in asking.answers.values())
-        self.tell(folder, {"result": {"prompts": len(asking.prompts), "truncated": cut_off / len(asking.prompts)}})
+        self.tell(folder, {"result": {"prompts": asking.total, "truncated": cut_off / asking.total}})
         return status.model_copy(update={"state": JobState.SUCCEEDED})

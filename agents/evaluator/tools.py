@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agents.brain import Brief, Move
 from agents.evaluator.benchmarks.benchmark import load_benchmark
-from agents.evaluator.evaluation import item_scores
+from agents.evaluator.scored import item_scores
 from agents.evaluator.statistics import paired_comparison
 from agents.prompting import compact
 from shared_memory.records import EvalResult, Part

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.evaluator.benchmarks.benchmark import load_benchmark
-from agents.evaluator.evaluation import read_items
+from agents.evaluator.scored import read_items
 from agents.evaluator.scoring import marking, tasks
 from shared_memory.goal import BenchmarkGoal
 from shared_memory.records import Part

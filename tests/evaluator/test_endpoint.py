@@ -17,7 +17,7 @@ import pytest
 
 import postgrad
 from agents.evaluator.endpoint import AT_ONCE, REQUEST, EndpointRunner, served
-from agents.evaluator.evaluation import read_items
+from agents.evaluator.scored import read_items
 from agents.evaluator.scoring.marking import Answer
 from agents.llm import LanguageModel, Tally
 from graph.forecast import forecast

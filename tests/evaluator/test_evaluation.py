@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agents.base_model import find_base_model
-from agents.evaluator import evaluation
+from agents.evaluator import evaluation, scored
 from agents.evaluator.benchmarks.benchmark import Benchmark, load_benchmark
 from shared_memory.errors import PostgradError
 from shared_memory.goal import BenchmarkGoal, Goal
@@ -82,8 +82,8 @@ def test_a_real_evaluation_scores_both_parts_by_its_metric(
     benchmark = benchmark_of(tmp_path, metric)
     spec = ask(benchmark, tiny_model, paths)
     job = carry_out(spec, paths)
-    assert evaluation.fault_of_output(job, spec, paths) == ""
-    results = {result.part: result for result in evaluation.collect(job, spec, benchmark, GOAL)}
+    assert scored.fault_of_output(job, spec, paths) == ""
+    results = {result.part: result for result in scored.collect(job, spec, benchmark, GOAL)}
     assert {part: result.n for part, result in results.items()} == {Part.SELECTION: 4, Part.REPORT: 6}
     loss = metric == "loss"
     for result in results.values():
@@ -103,9 +103,9 @@ def test_a_better_model_is_claimed_to_be_better_on_the_side_that_the_metric_says
     for trained in ("", a_trained_model(tmp_path / "e1", 0.9)):
         spec = ask(benchmark, tiny_model, paths, trained)
         job = carry_out(spec, paths)
-        assert evaluation.fault_of_output(job, spec, paths) == ""
-        reports += [r for r in evaluation.collect(job, spec, benchmark, GOAL) if r.part is Part.REPORT]
-    claimed = evaluation.claim(reports[0], reports[1], benchmark)
+        assert scored.fault_of_output(job, spec, paths) == ""
+        reports += [r for r in scored.collect(job, spec, benchmark, GOAL) if r.part is Part.REPORT]
+    claimed = scored.claim(reports[0], reports[1], benchmark)
     assert claimed.win
     assert (claimed.unit, claimed.higher_is_better) == (reports[1].unit, reports[1].higher_is_better)
     assert claimed.delta == pytest.approx(-0.7) if metric == "loss" else claimed.delta > 0.3
@@ -115,11 +115,11 @@ def test_a_better_model_is_claimed_to_be_better_on_the_side_that_the_metric_says
 def test_scores_by_different_settings_are_not_compared(tiny_model: Path, tmp_path: Path, paths: RunPaths) -> None:
     benchmark = benchmark_of(tmp_path, "loss")
     spec = ask(benchmark, tiny_model, paths)
-    result = evaluation.collect(carry_out(spec, paths), spec, benchmark, GOAL)[0]
+    result = scored.collect(carry_out(spec, paths), spec, benchmark, GOAL)[0]
     smaller = spec.model_copy(update={"config": spec.config | {"batch_tokens": 512}})
     other = result.model_copy(update={"settings_digest": evaluation.settings_digest(benchmark, smaller)})
     with pytest.raises(PostgradError, match="measured with different settings"):
-        evaluation.claim(result, other, benchmark)
+        scored.claim(result, other, benchmark)
 
 
 @pytest.mark.usefixtures("noop_jobs")
@@ -139,19 +139,19 @@ def test_a_score_that_the_metric_cannot_have_is_a_fault(
     spec = ask(benchmark_of(tmp_path, metric), tiny_model, paths)
     job = carry_out(spec, paths)
     output = Path(job.folder) / "out" / "items.jsonl"
-    first, *others = evaluation.read_items(output)
+    first, *others = scored.read_items(output)
     output.write_text("".join(json.dumps(line) + "\n" for line in [first | {"score": score}, *others]))
-    found = evaluation.fault_of_output(job, spec, paths)
+    found = scored.fault_of_output(job, spec, paths)
     assert fault in found
     assert bool(found) == bool(fault)
     output.write_text("".join(json.dumps(line) + "\n" for line in others))
-    assert "it scored 9 of 10 items" in evaluation.fault_of_output(job, spec, paths)
+    assert "it scored 9 of 10 items" in scored.fault_of_output(job, spec, paths)
 
 
 @pytest.mark.usefixtures("noop_jobs")
 def test_only_items_of_the_asked_parts_are_in_the_job(tiny_model: Path, tmp_path: Path, paths: RunPaths) -> None:
     spec = ask(benchmark_of(tmp_path, "preference"), tiny_model, paths, parts=(Part.SELECTION,))
-    items = evaluation.read_items(paths.stored(spec.files["items.jsonl"]))
+    items = scored.read_items(paths.stored(spec.files["items.jsonl"]))
     assert [item["id"] for item in items] == ["r0", "r1", "r2", "r3"]
     assert spec.config["metric"] == "preference"
 
@@ -165,7 +165,7 @@ def test_the_measured_time_is_that_of_the_benchmark_that_is_asked_for(
         benchmark = benchmark_of(tmp_path, metric)
         spec = ask(benchmark, tiny_model, paths)
         job = carry_out(spec, paths).model_copy(update={"seconds": seconds})
-        results += evaluation.collect(job, spec, benchmark, GOAL)
-    assert evaluation.seconds_an_item(results, "loss") == 0.5
-    assert evaluation.seconds_an_item(results) == 2.0
-    assert evaluation.seconds_an_item(results, "choice") is None
+        results += scored.collect(job, spec, benchmark, GOAL)
+    assert scored.seconds_an_item(results, "loss") == 0.5
+    assert scored.seconds_an_item(results) == 2.0
+    assert scored.seconds_an_item(results, "choice") is None

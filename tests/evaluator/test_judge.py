@@ -14,7 +14,7 @@ from agents.evaluator.benchmarks.benchmark import Benchmark, load_benchmark
 from agents.evaluator.benchmarks.items import Message, TextItem
 from agents.evaluator.benchmarks.judged_sets import arena_hard_items, healthbench_items
 from agents.evaluator.benchmarks.registry import entry_of
-from agents.evaluator.evaluation import read_items
+from agents.evaluator.scored import read_items
 from agents.evaluator.scoring.graded import BASELINE, answer_to_grade, battles
 from agents.evaluator.scoring.judge import Judge, terms
 from agents.evaluator.scoring.marking import Answer, mark, prompts_of

@@ -13,7 +13,7 @@ import pytest
 import postgrad
 from agents.evaluator import lighteval
 from agents.evaluator.benchmarks.items import half_of
-from agents.evaluator.evaluation import read_items
+from agents.evaluator.scored import read_items
 from postgrad.report.evidence import gather
 from shared_memory.database import Database
 from shared_memory.errors import BadInput

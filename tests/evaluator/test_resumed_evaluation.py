@@ -11,7 +11,7 @@ import pytest
 
 import postgrad
 from agents.evaluator import evaluation
-from agents.evaluator.evaluation import read_items
+from agents.evaluator.scored import read_items
 from shared_memory.database import Database
 from shared_memory.errors import PostgradError
 from shared_memory.ledger import Action, Ledger

@@ -88,7 +88,7 @@ class ChoiceDrafts(Record):
 
 
 class Teaching:
-    """One order being carried out: `go_on` sends the next requests; `rows` and `steps` tell how far it is."""
+    """One order being carried out: `go_on` sends the next requests; `done` rows of `total` tell how far it is."""
 
     def __init__(self, order: Order, model: LanguageModel, system: str, examples: Sequence[dict[str, str]]) -> None:
         """`system` is the system prompt, as it was approved; `examples` are rows of the goal's data."""
@@ -107,6 +107,14 @@ class Teaching:
         self._lost_in_a_row = 0
         self._sampled = False
         self._requests = self._all_requests()
+
+    @property
+    def done(self) -> int:
+        return len(self.rows)
+
+    @property
+    def total(self) -> int:
+        return self.order.rows
 
     def go_on(self) -> bool:
         """Send a few requests and take their rows in; False where nothing is left to ask.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,11 +17,12 @@ from agents.data_engineer.proposal import Generate
 from agents.data_engineer.synthesis.synthesize import PROMPTS, ROWS_A_REQUEST, Order, Teaching, examples_of, topics_of
 from agents.data_engineer.synthesis.verify import ATTEMPTS, ROWS_AT_ONCE
 from agents.hosting import HOSTED, OWN, is_hosted, moved_out
-from agents.jobs.in_process import CANCEL, CONFIG, InProcessRunner, KeptStatus
+from agents.jobs.asking_runner import AskingRunner, AskingStatus
+from agents.jobs.in_process import CONFIG
 from agents.llm import LanguageModel
 from agents.prompting import fill
 from agents.provider import Provider
-from shared_memory.errors import BadInput, PostgradError
+from shared_memory.errors import BadInput
 from shared_memory.goal import Goal
 from shared_memory.records import Estimate, JobSpec, JobState, Purpose
 from shared_memory.run_paths import RunPaths, write_atomically
@@ -123,60 +123,17 @@ def fault_of_config(spec: JobSpec, goal: Goal) -> str:
     return refusal(order.teacher, goal) or moved_out(order.teacher, goal.brain.api_base, spec.flavor)
 
 
-class _Status(KeptStatus):
-    """What is kept of a teaching beside its answers; its seconds are those of asking."""
-
-    flavor: str = HOSTED
-    """As it was approved."""
-    step: int = 0
-    """Rows that the log tells of: what is gone through again after a crash is not told again."""
-
-
-class TeacherRunner(InProcessRunner[_Status]):
-    """A JobRunner whose jobs are conversations with a language model.
-
-    Each look sends the next few requests, so that a run that is parked, cancelled or out of time is heard between
-    them. A new process goes through the answers on disk and then on.
-    """
+class TeacherRunner(AskingRunner[Teaching]):
+    """A JobRunner whose jobs are conversations with a language model that writes training rows."""
 
     name = "teacher"
-    kept = _Status
-    _at_work: ClassVar[dict[Path, Teaching]] = {}
-    """Job folder → what this process has of it in hand."""
 
     def __init__(self, jobs: Path, model: Callable[[str], LanguageModel]) -> None:
         """jobs: folder of the run's job folders. model: opens a language model, metered, by its name."""
         super().__init__(jobs)
         self._model = model
 
-    def first_status(self, spec: JobSpec) -> _Status:
-        return _Status(state=JobState.RUNNING, timeout=spec.timeout_seconds, flavor=spec.flavor)
-
-    def put_down(self, folder: Path) -> None:
-        self._at_work.pop(folder, None)
-
-    def go_on(self, folder: Path, status: _Status) -> _Status:
-        if (folder / CANCEL).exists():
-            return status.model_copy(update={"state": JobState.CANCELLED, "error": "it was cancelled"})
-        began = time.monotonic()
-        teaching = self._at_work.get(folder) or self._begun(folder, status.flavor)
-        self._at_work[folder] = teaching
-        try:
-            more = teaching.go_on()
-        except PostgradError:
-            self._at_work.pop(folder, None)  # what was in flight is asked again, or found on disk, when it is resumed
-            raise
-        seconds, step = status.seconds + time.monotonic() - began, len(teaching.rows)
-        if step > status.step:
-            self.tell(folder, {"step": step, "steps": teaching.order.rows, "seconds": round(seconds, 3)})
-        now = status.model_copy(update={"seconds": seconds, "step": max(step, status.step)})
-        return now if more and seconds < status.timeout else self._ended(folder, now, teaching)
-
-    def _begun(self, folder: Path, flavor: str) -> Teaching:
-        """The teaching from its first request, in the words that were approved.
-
-        Raises BadInput where the model is not where it was when it was asked about: the environment may have changed.
-        """
+    def begun(self, folder: Path, flavor: str) -> Teaching:
         order = Order.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
         model = self._model(order.teacher)
         if fault := moved_out(model.name, model.api_base, flavor):
@@ -185,7 +142,7 @@ class TeacherRunner(InProcessRunner[_Status]):
         system = (folder / SYSTEM).read_text(encoding="utf-8")
         return Teaching(order, model, system, examples)
 
-    def _ended(self, folder: Path, status: _Status, teaching: Teaching) -> _Status:
+    def ended(self, folder: Path, status: AskingStatus, teaching: Teaching, more: bool) -> AskingStatus:
         """A cap that left room for some rows ends a job well; one that left room for none ends it without blame."""
         if teaching.stopped:
             return status.model_copy(update={"state": JobState.FAILED, "error": teaching.stopped})

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from agents.evaluator import evaluation
+from agents.evaluator import evaluation, scored
 from agents.evaluator.benchmarks.benchmark import Benchmark
 from agents.evaluator.integrity.facts import Facts, Found, Measured
 from agents.evaluator.scoring.marking import mark, scoring_digest
@@ -66,7 +66,7 @@ def _about(
         yield f"what scored {result.id} is not what is here now: benchmark, settings or scoring code", not alike
     if benchmark.is_written and evaluation.PROMPTS in spec.files and Path(result.items).is_file():
         # The records are of all that the job was asked, of which a run may have taken over one part.
-        parts = {row["part"] for row in evaluation.read_items(Path(result.items))}
+        parts = {row["part"] for row in scored.read_items(Path(result.items))}
         rows = b"".join(evaluation.prompt_rows(benchmark, [part for part in Part if part in parts]))
         if hashlib.sha256(rows).hexdigest() != spec.files[evaluation.PROMPTS]:
             yield f"{result.id} was not asked what the benchmark asks", as_now and not odd
@@ -100,8 +100,8 @@ def scores(facts: Facts) -> Found:
 
 
 def _gives_its_score(entry: Measured, benchmark: Benchmark) -> bool:
-    """Whether the mean over the items is the score; that of rubrics is not below 0 (see `evaluation.collect`)."""
-    values = evaluation.item_scores(entry.result, benchmark).values()
+    """Whether the mean over the items is the score; that of rubrics is not below 0 (see `scored.collect`)."""
+    values = scored.item_scores(entry.result, benchmark).values()
     mean = sum(values) / len(values) if values else float("nan")
     return abs(max(0.0, mean) - entry.result.score) <= SAME
 
@@ -111,10 +111,10 @@ def _marked_again(entry: Measured, benchmark: Benchmark) -> int | None:
     judged = benchmark.is_judged or benchmark.metric in NOT_MARKED_AGAIN
     if entry.job is None or judged or not benchmark.is_written or benchmark.engine != "inspect":
         return None
-    rows = [row for row in evaluation.read_items(Path(entry.result.items)) if row["part"] == entry.result.part]
+    rows = [row for row in scored.read_items(Path(entry.result.items)) if row["part"] == entry.result.part]
     filed = _by_answer(rows)
     asked = {name for name, _ in filed}
-    answers = [answer for answer in evaluation.read_answers(entry.job) if answer.id in asked]
+    answers = [answer for answer in scored.read_answers(entry.job) if answer.id in asked]
     now = _by_answer(mark(benchmark, answers))
     return sum(now.get(key) != score for key, score in filed.items())
 

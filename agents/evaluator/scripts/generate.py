@@ -22,7 +22,6 @@ Exit 2: the config, the model or the prompts cannot be used as they are.
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections import defaultdict
@@ -32,12 +31,12 @@ from typing import Any
 
 import by_vllm
 from answers import Answer, Answers
-from job_config import Config, JobError, read_config
+from job import OUT, JobError, placed, prepare_environment
+from job_config import Config, read_config
 from prompts import Encoded, Prompt, encode, load_tokenizer, read_prompts, unloadable
 from sampling import Policy, policy_of
 from texts import text_of
 
-OUT = Path("out")
 MERGED = Path("merged")
 """A model with its adapter, as vLLM reads it; no part of what the job makes."""
 PROGRESS_SECONDS = 2.0
@@ -48,7 +47,7 @@ def answer(config: Config) -> dict[str, Any]:
     started = time.monotonic()
     prompts = read_prompts(Path(config.prompts))
     with_vllm = uses_vllm(config)
-    prepare_environment(config)
+    prepare_environment(config.model, config.adapter)
     answers = Answers(config, prompts, OUT)
     waiting = [prompt for prompt in prompts if prompt.key not in answers.given]
     if answers.taken_over:
@@ -92,7 +91,7 @@ def write(config: Config, prompts: Sequence[Prompt], answers: Answers, *, with_v
     else:
         from decoding import Decoder
 
-        model = load(config)
+        model = placed(with_adapter(config), config.dtype)
         stream = Decoder(model, ends, policy, config.micro_batch).write([*texts])
         told = {"engine": "transformers", "dtype": str(model.dtype).removeprefix("torch.")}
     progress = Progress(len(texts))
@@ -141,20 +140,6 @@ class Progress:
         return round(self.tokens / self.seconds, 1) if self.seconds else 0.0
 
 
-def load(config: Config) -> Any:
-    """The model on its device with the adapter merged in. Raises JobError."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    native = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    model = with_adapter(config)
-    if config.dtype != "auto":
-        model.to(getattr(torch, config.dtype))
-    elif device == "cpu":
-        model.to(torch.bfloat16 if native else torch.float32)
-    return model.to(device).eval()
-
-
 def with_adapter(config: Config) -> Any:
     """The model as the checkpoint has it, with the adapter merged in. Raises JobError."""
     from transformers import AutoModelForCausalLM
@@ -186,17 +171,6 @@ def generation_config(config: Config) -> Any:
         return GenerationConfig.from_pretrained(config.model, revision=config.revision)
     except OSError:
         return GenerationConfig.from_model_config(AutoConfig.from_pretrained(config.model, revision=config.revision))
-
-
-def prepare_environment(config: Config) -> None:
-    """Must come before the heavy imports: keeps libraries from the network and from writing outside `out`."""
-    OUT.mkdir(exist_ok=True)
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["TQDM_DISABLE"] = "1"
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin slow down whatever else uses the cores
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    if Path(config.model).is_dir() and (not config.adapter or Path(config.adapter).is_dir()):
-        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def main() -> int:

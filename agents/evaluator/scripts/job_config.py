@@ -1,20 +1,11 @@
 """What an answering job can be told: config.json, checked before anything heavy is loaded."""
 
-import difflib
-import json
-import typing
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-CHOICES = {
-    "decoding": ("greedy", "model"),
-    "dtype": ("auto", "float32", "bfloat16", "float16"),
-    "engine": ("auto", "transformers", "vllm"),
-}
+from job import DTYPES, JobError, be_positive, be_there, read_settings
 
-
-class JobError(Exception):
-    """The job cannot be done as it was given; the message ends with the next move."""
+CHOICES = {"decoding": ("greedy", "model"), "dtype": DTYPES, "engine": ("auto", "transformers", "vllm")}
 
 
 @dataclass(frozen=True)
@@ -54,31 +45,7 @@ class Config:
 
 def read_config(path: Path) -> Config:
     """Raises JobError for anything that is not exactly the documented settings."""
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise JobError(f"cannot read the config {path}: {e}; give a JSON file") from e
-    if not isinstance(given, dict):
-        raise JobError(f"{path} is not a JSON object; see the example at the top of this script")
-    known = {field.name: field for field in fields(Config)}
-    for key in given.keys() - known.keys():
-        near = difflib.get_close_matches(key, known, 1)
-        raise JobError(f"unknown key {key!r} in {path}; " + (f"did you mean {near[0]!r}?" if near else "remove it"))
-    missing = [name for name, field in known.items() if field.default is MISSING and name not in given]
-    if missing:
-        raise JobError(f"{path} lacks {', '.join(missing)}; add it")
-    types = typing.get_type_hints(Config)
-    for key, value in given.items():
-        if not isinstance(value, types[key]) or isinstance(value, bool):
-            raise JobError(f"{key} is {value!r} in {path}; give a value of type {known[key].type}")
-    config = Config(**given)
-    for folder in (config.model, config.adapter, config.resume_from):
-        if folder and Path(folder).is_absolute() and not Path(folder).is_dir():
-            raise JobError(f"there is no folder {folder}; correct its name, or leave it out")
-    for name in ("max_tokens", "micro_batch"):
-        if getattr(config, name) < 1:
-            raise JobError(f"{name} is {getattr(config, name)}; give at least 1")
-    for name, allowed in CHOICES.items():
-        if getattr(config, name) not in allowed:
-            raise JobError(f"{name} is {getattr(config, name)!r}; choose {' or '.join(allowed)}")
+    config = read_settings(path, Config, CHOICES)
+    be_there(config.model, config.adapter, config.resume_from)
+    be_positive(config, "max_tokens", "micro_batch")
     return config

@@ -18,7 +18,8 @@ texts. An answer is preferred where it has fewer nats a token, so that length de
 a reward model prefers what it scores higher, and has no other metric.
 Where a text does not fit the model's context, the answer gets what the prompt leaves, at least half, and the prompt
 loses its beginning. `batch_tokens` bounds a batch, padding included. dtype "auto" is the checkpoint's
-own on an accelerator; on a CPU it is bfloat16 where the processor calculates in it, and float32 elsewhere.
+own on an accelerator; on a CPU it is bfloat16 where the processor calculates in it, and float32 elsewhere. job.py lies
+beside this file.
 
 Prints a progress event every few seconds and {"result": ...} at the end; writes out/items.jsonl, one line an item: the
 score is nats a token (less is better), or 1 or 0 with the `margin` in nats a token. Exit 2: the config, the model or
@@ -26,21 +27,19 @@ the items cannot be used as they are.
 """
 
 import argparse
-import difflib
 import inspect
 import json
 import math
-import os
 import sys
 import time
-import typing
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
+from job import DTYPES, OUT, JobError, be_positive, be_there, placed, prepare_environment, read_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -51,15 +50,9 @@ Turns = list[dict[str, Any]]
 """Messages as plain data."""
 METRICS = {"loss": ("completion",), "preference": ("completion", "rejected")}
 """Metric -> what is measured of an item that is a chat."""
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 PROGRESS_SECONDS = 2.0
 FLOAT_TOKENS = 256
 """Tokens whose logits are in float32 at once: 160 MB with a vocabulary of 152k."""
-OUT = Path("out")
-
-
-class JobError(Exception):
-    """The job cannot be done as it was given; the message ends with the next move."""
 
 
 @dataclass(frozen=True)
@@ -90,32 +83,9 @@ class Text:
 
 def read_config(path: Path) -> Config:
     """Raises JobError for anything that is not exactly the documented settings."""
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise JobError(f"cannot read the config {path}: {e}; give a JSON file") from e
-    if not isinstance(given, dict):
-        raise JobError(f"{path} is not a JSON object; see the example at the top of this script")
-    known = {field.name: field for field in fields(Config)}
-    for key in given.keys() - known.keys():
-        near = difflib.get_close_matches(key, known, 1)
-        raise JobError(f"unknown key {key!r} in {path}; " + (f"did you mean {near[0]!r}?" if near else "remove it"))
-    missing = [name for name, field in known.items() if field.default is MISSING and name not in given]
-    if missing:
-        raise JobError(f"{path} lacks {', '.join(missing)}; add it")
-    types = typing.get_type_hints(Config)
-    for key, value in given.items():
-        if not isinstance(value, types[key]) or isinstance(value, bool):
-            raise JobError(f"{key} is {value!r} in {path}; give a value of type {known[key].type}")
-    config = Config(**given)
-    for folder in (config.model, config.adapter):
-        if folder and Path(folder).is_absolute() and not Path(folder).is_dir():
-            raise JobError(f"there is no folder {folder}; give a folder with a model or a Hub id")
-    if config.batch_tokens < 1:
-        raise JobError(f"batch_tokens is {config.batch_tokens}; give at least 1")
-    for name, allowed in (("metric", METRICS), ("dtype", DTYPES)):
-        if getattr(config, name) not in allowed:
-            raise JobError(f"{name} is {getattr(config, name)!r}; choose {' or '.join(allowed)}")
+    config = read_settings(path, Config, {"metric": METRICS, "dtype": DTYPES})
+    be_there(config.model, config.adapter)
+    be_positive(config, "batch_tokens")
     return config
 
 
@@ -148,10 +118,8 @@ def read_items(path: Path, metric: str) -> list[dict[str, Any]]:
 
 def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The model on its device with the adapter merged in, and the model's own tokenizer. Raises JobError."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     scores = {"num_labels": 1} if is_reward_model(config) else {}
     if scores and config.metric != "preference":
         raise JobError("a reward model writes nothing, so it has no loss; measure it on pairs, by preference")
@@ -168,12 +136,7 @@ def load(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
         raise JobError(f"cannot load {config.adapter or config.model} ({reason}); give a folder or a Hub id") from e
     if scores:
         model.config.pad_token_id = None  # texts come one by one: the last token is theirs, and never padding
-    native = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if config.dtype != "auto":
-        model.to(getattr(torch, config.dtype))
-    elif device == "cpu":
-        model.to(torch.bfloat16 if native else torch.float32)
-    return model.to(device).eval(), tokenizer
+    return placed(model, config.dtype), tokenizer
 
 
 def is_reward_model(config: Config) -> bool:
@@ -328,7 +291,7 @@ def line(item: dict[str, Any], texts: list[Text], nats: list[float]) -> dict[str
 def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
     """Runs the job and returns its result. Raises JobError."""
     started = time.monotonic()
-    prepare_environment(config)
+    prepare_environment(config.model, config.adapter)
     print(f"loading {config.model}" + (f" with adapter {config.adapter}" if config.adapter else ""), flush=True)
     model, tokenizer = load(config)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -349,17 +312,6 @@ def evaluate(config: Config, items: list[dict[str, Any]]) -> dict[str, Any]:
         "tokens_per_second": round(tokens_per_second, 1),
         "dtype": str(model.dtype).removeprefix("torch."),
     }
-
-
-def prepare_environment(config: Config) -> None:
-    """Must come before the heavy imports: keeps libraries from the network and from writing outside `out`."""
-    OUT.mkdir(exist_ok=True)
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["TQDM_DISABLE"] = "1"
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin slow down whatever else uses the cores
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    if Path(config.model).is_dir() and (not config.adapter or Path(config.adapter).is_dir()):
-        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def main() -> int:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job_config import Config, JobError
+from job import JobError
+from job_config import Config
 
 ROLES = ("system", "user", "assistant", "tool")
 
