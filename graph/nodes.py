@@ -20,7 +20,8 @@ from graph.intake import check_goal
 from graph.state import Plain, RunState, update
 from graph.variants import trainer_brief
 from shared_memory.errors import BudgetSpent, TimeOver
-from shared_memory.goal import Goal, parse_goal
+from shared_memory.goal import Goal
+from shared_memory.goal_reading import parse_goal
 from shared_memory.records import EvalResult
 from shared_memory.steering import steers_of, wishes_of
 

@@ -21,7 +21,8 @@ from postgrad.session import Session, Summary
 from postgrad.session import summary as summary
 from shared_memory.database import Database
 from shared_memory.errors import BadInput, Conflict
-from shared_memory.goal import Goal, parse_goal, read_goal
+from shared_memory.goal import Goal
+from shared_memory.goal_reading import parse_goal, read_goal
 from shared_memory.lease import holder
 from shared_memory.runs import RunRow, Runs, RunStatus, new_run_id
 from shared_memory.settings import Settings, load_settings

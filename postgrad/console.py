@@ -17,10 +17,11 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from postgrad.approval import ApprovalPrompt, edit_text, read_line
+from postgrad.approval import ApprovalPrompt
 from postgrad.decide import Answer
 from postgrad.tables import show_runs, show_summary
 from postgrad.trace_words import end_of, role_words, tool_words, turn_words
+from postgrad.typing_in import edit_text, read_line
 from postgrad.units import dollars_known, duration, one_line
 
 __all__ = ["Console", "show_runs", "show_summary"]

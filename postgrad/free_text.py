@@ -9,7 +9,8 @@ from typing import Any, Unpack
 from postgrad.api import Overrides, as_goal
 from postgrad.goal_file import free_name, write_goal_file
 from shared_memory.errors import BadInput
-from shared_memory.goal import Goal, parse_goal
+from shared_memory.goal import Goal
+from shared_memory.goal_reading import parse_goal
 from shared_memory.settings import Settings
 
 DRAFT = Path("goal.toml")

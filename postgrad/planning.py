@@ -114,7 +114,7 @@ def _first_recipe(method: str, model: BaseModel) -> Recipe:
     """The recipe of the built-in library that a run would try first; of distillation, from a teacher of equal size."""
     from agents.brain import Brief, Move
     from agents.researcher import playbook
-    from shared_memory.goal import parse_goal
+    from shared_memory.goal_reading import parse_goal
 
     teacher = {"distill_from": model.folder} if method == "distill" else {}
     goal = parse_goal({"text": "plan", "method": method, **teacher}, Path.cwd())

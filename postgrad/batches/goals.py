@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from shared_memory.errors import BadInput
-from shared_memory.goal import Goal, parse_goal, read_goal
+from shared_memory.goal import Goal
+from shared_memory.goal_reading import parse_goal, read_goal
 from shared_memory.records import canonical_digest
 
 Goals = str | Path | Iterable[Goal | str | Path]

@@ -11,7 +11,8 @@ from typing import Any
 from agents.base_model import BaseModel
 from agents.evaluator import posttrainbench as ptb
 from shared_memory.errors import BadInput
-from shared_memory.goal import Goal, parse_goal
+from shared_memory.goal import Goal
+from shared_memory.goal_reading import parse_goal
 
 
 def goal_of(task: ptb.Task, base: BaseModel, *, seconds: float, template: Path | None = None, brain: str = "") -> Goal:

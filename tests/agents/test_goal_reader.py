@@ -9,7 +9,7 @@ import pytest
 
 from agents.goal_reader import read_goal_from_text
 from agents.llm import InvalidAnswer, LanguageModel, Tally
-from shared_memory.goal import parse_goal
+from shared_memory.goal_reading import parse_goal
 from tests.servers.openai_chat import Says, openai_chat
 from tests.servers.playbook_replies import facts_in, words_in
 

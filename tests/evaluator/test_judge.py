@@ -25,7 +25,8 @@ from postgrad.decide import Request as Asked
 from postgrad.events import Event
 from shared_memory.database import Database
 from shared_memory.errors import BadInput
-from shared_memory.goal import BenchmarkGoal, Goal, read_goal
+from shared_memory.goal import BenchmarkGoal, Goal
+from shared_memory.goal_reading import read_goal
 from shared_memory.journal import Journal
 from shared_memory.records import EvalResult, Part
 from shared_memory.runs import Runs

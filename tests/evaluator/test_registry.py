@@ -23,7 +23,8 @@ from agents.evaluator.benchmarks.registry import entries, named
 from agents.evaluator.scoring.marking import Answer, mark, prompts_of
 from graph.intake import check_goal
 from shared_memory.errors import BadInput, PostgradError, Unavailable
-from shared_memory.goal import BenchmarkGoal, parse_goal
+from shared_memory.goal import BenchmarkGoal
+from shared_memory.goal_reading import parse_goal
 from shared_memory.records import Part
 from tests.postgrad.test_cli import Cli, cli, environment
 from tests.servers.hub import TOKEN, HubServer, client_environment, hub, point_client_at

@@ -17,7 +17,8 @@ from graph.forecast import forecast
 from postgrad.decide import approve_all
 from shared_memory.budget import Budget
 from shared_memory.database import Database
-from shared_memory.goal import Goal, Output, read_goal
+from shared_memory.goal import Goal, Output
+from shared_memory.goal_reading import read_goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
 from shared_memory.records import ComparisonResult, Decision, Job

@@ -19,7 +19,7 @@ from graph.settle import stop_open_jobs
 from shared_memory.budget import Budget
 from shared_memory.database import Database
 from shared_memory.errors import PostgradError
-from shared_memory.goal import read_goal
+from shared_memory.goal_reading import read_goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
 from shared_memory.records import Decision, Estimate, Job, JobSpec, Purpose

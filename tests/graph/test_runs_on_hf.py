@@ -27,7 +27,8 @@ from postgrad.events import Event
 from postgrad.logs import show as show_log
 from shared_memory.budget import Budget
 from shared_memory.database import Database
-from shared_memory.goal import Goal, read_goal
+from shared_memory.goal import Goal
+from shared_memory.goal_reading import read_goal
 from shared_memory.ledger import Action, Ledger
 from shared_memory.runs import Runs
 from shared_memory.settings import Settings

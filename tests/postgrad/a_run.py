@@ -12,7 +12,8 @@ from typing import Any
 
 from shared_memory.budget import Budget
 from shared_memory.database import Database
-from shared_memory.goal import Goal, parse_goal
+from shared_memory.goal import Goal
+from shared_memory.goal_reading import parse_goal
 from shared_memory.journal import Journal
 from shared_memory.ledger import Ledger
 from shared_memory.recipes import SftRecipe

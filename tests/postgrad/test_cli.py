@@ -238,7 +238,7 @@ def test_malformed_toml_and_unknown_keys_say_where(cli: Cli, tmp_path: Path) -> 
 def test_init_writes_a_goal_that_reads_back(cli: Cli, tmp_path: Path) -> None:
     flags = ("--text", 'say "hi"', "--base-model", "org/model", "--data", "rows.jsonl", "--benchmark", "items.jsonl")
     assert cli("init", "mine.toml", *flags).returncode == 0
-    from shared_memory.goal import read_goal
+    from shared_memory.goal_reading import read_goal
 
     goal = read_goal(tmp_path / "mine.toml")
     assert goal.text == 'say "hi"'

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from rich.console import Console as Terminal
 
-from postgrad.approval import edit_text
 from postgrad.console import Console, show_runs, show_summary
 from postgrad.summary import summarise, summarise_all
+from postgrad.typing_in import edit_text
 from postgrad.units import dollars, duration, one_line, p_value, signed
 from shared_memory.runs import Runs, RunStatus
 from tests.postgrad.a_run import ARun, finished_run, new_run

@@ -15,7 +15,7 @@ from postgrad.doctor import examine
 from postgrad.report.evidence import gather
 from shared_memory.database import Database
 from shared_memory.errors import BadInput, Conflict
-from shared_memory.goal import read_goal
+from shared_memory.goal_reading import read_goal
 from shared_memory.settings import Settings
 from tests.conftest import MakeGoal
 from tests.postgrad.test_cli import COMMAND, Cli, cli, environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from shared_memory.goal import read_goal
+from shared_memory.goal_reading import read_goal
 from tests.postgrad.a_tree import tree_of_experiments
 from tests.postgrad.test_report import Page, written
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared_memory.goal import read_goal
+from shared_memory.goal_reading import read_goal
 from tests.conftest import MakeGoal
 from tests.postgrad.test_cli import Cli, cli, environment  # noqa: F401 - fixtures
 from tests.servers.openai_chat import Says, openai_chat
