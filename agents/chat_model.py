@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, PrivateAttr
 
 from agents.llm import LanguageModel
+from agents.tools.offer import LONGEST_NAME
 from agents.workbench import LONGEST_TOLD, Tell, silent
 from shared_memory.records import MICRO_USD
 from shared_memory.redaction import redact_plain
@@ -73,22 +75,26 @@ class MeteredChat(BaseChatModel):
             "turn", role=self.role, model=took["model"] or self.asked.name, request=took["request"],
             tokens=took["tokens"], usd=None if micro is None else micro / MICRO_USD, seconds=round(seconds, 3),
             kept=took["kept"], text=message.text[:LONGEST_TOLD],
-            calls=[call["name"] or "unknown" for call in (*message.tool_calls, *message.invalid_tool_calls)],
+            calls=[call["name"] for call in (*message.tool_calls, *message.invalid_tool_calls)],
         )  # fmt: skip
 
 
 def _addressed(message: AIMessage) -> AIMessage:
-    """A reply whose calls each have an id of their own, which some servers forget; no arguments are empty ones."""
+    """A reply whose calls each have an id of their own, which some servers forget, and a name that goes back again.
+
+    Providers refuse a conversation with a name in it that no tool can have. No arguments are empty ones.
+    """
     calls, invalid, ids = [], [], set[str]()
     for place, call in enumerate([*message.tool_calls, *message.invalid_tool_calls]):
         key = call["id"] or ""
         if not key or key in ids:
             key = f"call-{message.response_metadata['request'][:12]}-{place}"
         ids.add(key)
+        own = {"name": re.sub(r"[^A-Za-z0-9_-]", "_", call["name"] or "unknown")[:LONGEST_NAME], "id": key}
         if call["type"] == "tool_call":
-            calls.append({**call, "id": key})
+            calls.append({**call, **own})
         elif not str(call["args"] or "").strip() and call["name"]:
-            calls.append({"type": "tool_call", "name": call["name"], "args": {}, "id": key})
+            calls.append({"type": "tool_call", "args": {}, **own})
         else:
-            invalid.append({**call, "id": key})
+            invalid.append({**call, **own})
     return message.model_copy(update={"tool_calls": calls, "invalid_tool_calls": invalid})

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from agents.models.meter import Meter, Tally
 from agents.models.rates import Rates
 from agents.models.records import read_record, strict_schema
-from agents.provider import Answer, Message, Provider, Refused, ToolsRefused
+from agents.provider import Answer, Between, Message, Provider, Refused, ToolsRefused
 from shared_memory.errors import ContextExhausted, Unavailable
 from shared_memory.records import Record, canonical_digest
 from shared_memory.redaction import redact_plain
@@ -39,8 +39,8 @@ REST_SECONDS = 300.0
 
 R = TypeVar("R", bound=Record)
 
-Send = Callable[[Provider, Callable[[], None]], Answer]
-"""Sends a request; it calls what it is given before it sends one again that may have been billed."""
+Send = Callable[[Provider, Between], Answer]
+"""Sends a request, and tells what it is given before it sends one again."""
 
 _SYNCING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers-to-disk")
 
@@ -160,7 +160,7 @@ class LanguageModel:
             digest,
             f"llm:{digest}:0",
             [messages, asked],
-            lambda provider, on_lost: provider.say(messages, asked, on_lost),
+            lambda provider, between: provider.say(messages, asked, between),
             answer_tokens=asked["max_tokens"],
         )
 
@@ -182,7 +182,7 @@ class LanguageModel:
             digest,
             f"llm:{digest}:{self._times_refused(digest)}",
             request,
-            lambda provider, on_lost: provider.reply(messages, asked, on_lost, self._on_words),
+            lambda provider, between: provider.reply(messages, asked, between, self._on_words),
             wait_for_the_disk=False,
         )
         (said,) = [AIMessage(answer.text)] if answer.message is None else messages_from_dict([answer.message])
@@ -209,7 +209,7 @@ class LanguageModel:
             # What was refused and put aside is paid for: the question asked anew is another booking.
             f"llm:{digest}:{self._times_refused(digest)}",
             [messages, schema],
-            lambda provider, on_lost: provider.complete(messages, schema, kind.__name__, on_lost),
+            lambda provider, between: provider.complete(messages, schema, kind.__name__, between),
         )
         return answer, kept
 
@@ -263,10 +263,13 @@ class LanguageModel:
             before.result()
 
     def _from_who_can(self, send: Send, key: str, request_tokens: int, answer_tokens: int | None) -> Answer:
-        """The answer of the first model that can be used, the ones that could not a little ago tried last."""
+        """The answer of the first model that can be used, the ones that could not a little ago tried last.
+
+        One that stands in may read less than the first: where none reads all of it, that is why there is no answer.
+        """
         now = time.monotonic()
         able = sorted(self._minds, key=lambda mind: mind.rests_until > now)
-        refusals: list[Unavailable] = []
+        refusals: list[Unavailable | ContextExhausted] = []
         for mind, following in itertools.zip_longest(able, able[1:]):
             self._heed()
             named = key if mind is self._minds[0] else f"{key}:{mind.provider.model}"
@@ -274,9 +277,14 @@ class LanguageModel:
                 return self._sent(mind, send, named, request_tokens, answer_tokens)
             except ToolsRefused:
                 raise
-            except Unavailable as error:
-                refusals.append(error)
-                mind.rests_until = time.monotonic() + REST_SECONDS
+            except (Unavailable, ContextExhausted) as error:
+                if isinstance(error, Unavailable):
+                    refusals.append(error)
+                    mind.rests_until = time.monotonic() + REST_SECONDS
+                elif mind is self._minds[0]:
+                    raise
+                else:
+                    refusals.insert(0, error)
                 if following is not None:
                     self._on_fallback(following.provider.model, str(error))
         raise refusals[0]
@@ -292,8 +300,16 @@ class LanguageModel:
             return next(each for each in keys if mind.meter.reserve(each, most, usd_micro))
 
         booked = [reserve()]
+
+        def heed() -> None:
+            try:
+                self._heed()
+            except BaseException:  # the run ends, and the next request is not sent
+                mind.meter.release(booked[-1])
+                raise
+
         try:
-            answer = send(mind.provider, lambda: booked.append(reserve()))
+            answer = send(mind.provider, Between(lost=lambda: booked.append(reserve()), heed=heed))
         except (Refused, ContextExhausted):
             mind.meter.release(booked[-1])
             raise

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RULES = Path(__file__).parent / "prompts" / "tools.md"
 """What a model is told of its tools, behind the role's system prompt."""
 REFUSED = "That is refused: {reason}\n\nCorrect it, and call `{call}` once more with the whole of it."
+SEVERAL = "several records came at once, each of them another; hand in one"
 TALK = "Nobody reads that. Call a tool, or hand in by calling `{call}`."
 MOST_TALK = 3
 """Times in a loop that a model may say something and call nothing, where its server cannot bind it to a call."""
@@ -92,10 +93,11 @@ class _Loop:
         talked = 0
         while True:
             given, text = self._run()
-            read = read_record(text if given is None else given, kind, fault)
+            several = any(each != given[0] for each in given)
+            read = SEVERAL if several else read_record(given[0] if given else text, kind, fault)
             if not isinstance(read, str):
                 return read
-            if given is None and "{" not in text and talked < MOST_TALK and self._course.asked < self._course.steps:
+            if not given and "{" not in text and talked < MOST_TALK and self._course.asked < self._course.steps:
                 talked += 1
                 self._answer(TALK.format(call=self._call))
                 continue
@@ -106,8 +108,8 @@ class _Loop:
             self._course.steps = max(self._course.steps, self._course.asked + 1)
             self._answer(REFUSED.format(reason=read, call=self._call))
 
-    def _run(self) -> tuple[dict[str, Any] | None, str]:
-        """Runs the agent until it hands in, or says something and calls nothing."""
+    def _run(self) -> tuple[list[str | dict[str, Any]], str]:
+        """What the agent hands in, and what it says with it; nothing is handed in where it calls nothing any more."""
         from agents.guards.turns import answered
 
         # In a context of its own: inside a run's graph it would take over that one's durability, and has no
@@ -115,7 +117,7 @@ class _Loop:
         config = {"recursion_limit": 4 * self._course.steps + 20}
         state = Context().run(self._agent.invoke, {"messages": self._said}, config)
         self._said = state["messages"]
-        return state.get("structured_response"), answered(self._said).text
+        return state.get("structured_response") or [], answered(self._said).text
 
     def _answer(self, words: str) -> None:
         """Sends back what was said last."""
@@ -145,7 +147,7 @@ def _agent(
     from agents.tool_outputs import ToolOutputs
 
     window = bench.model.window or WINDOW
-    outputs = ToolOutputs(bench.outputs, min(bench.longest_output, max(500, window // 3)))
+    outputs = ToolOutputs(bench.outputs, min(bench.longest_output, window // 3))
     ours = [outputs.reader(), note_taker()]
     schema = {**strict_schema(kind), "title": HAND_IN, "description": "Hand in what you were asked for, and end."}
     described = [schema, *(convert_to_openai_tool(tool) for tool in (*tools, *ours))]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import create_model
 
-from agents.brain import Brief, Proposal
+from agents.brain import Brief, Proposal, Role
+from agents.loop import work
 from agents.prompting import COMMON, conversation, facts_of, fill, words_of
 from agents.workbench import Workbench
 
@@ -33,14 +35,15 @@ def propose(
 ) -> MoveProposal:
     """The model's choice among `allowed`, each with its `move`, its `experiment` and what it `means`.
 
-    One structured call, whose schema lets nothing else pass. Raises what `LanguageModel.ask` raises.
+    A loop without tools, whose schema lets nothing else pass. Raises what `LanguageModel.ask` raises.
     """
     numbered = [{"choice": number, **entry} for number, entry in enumerate(allowed, 1)]
     known = {key: value for key, value in facts_of(brief).items() if key not in OF_A_MOVE}
     facts = {**known, "move": CHOOSE, "allowed": numbered, "experiments_left": experiments_left}
     kind = _one_of(len(allowed))
-    messages = conversation(fill(COMMON / "move.md"), fill(COMMON / "choose.md"), facts, words_of(brief), kind)
-    return MoveProposal.model_validate(bench.model.ask(kind, messages).plain())
+    task = fill(COMMON / "choose.md")
+    messages = partial(conversation, fill(COMMON / "move.md"), task, facts, words_of(brief), kind)
+    return MoveProposal.model_validate(work(bench, str(Role.TRAINER), kind, messages, (), lambda given: "").plain())
 
 
 def _one_of(count: int) -> type[MoveProposal]:

@@ -16,6 +16,7 @@ from agents.provider import Message
 from agents.tools.shared import shared
 from agents.workbench import Workbench
 from shared_memory.records import Experiment, Part, Record, canonical_digest
+from shared_memory.redaction import redact
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -25,6 +26,10 @@ LONGEST_TEXT = 2000
 """Characters of a text from outside that are shown: its end, where a log says what happened."""
 
 WORDS_OF_A_RECIPE = {"reason", "source", "expected", "cost", "risk"}
+FIGURES = ("train_loss", "steps", "rows", "left_out", "tokens", "tokens_per_second", "peak_memory_gib", "seconds")
+"""Of a training, as our script calls them; names that another script gives are words from outside."""
+MOST_REPORTED = 20
+"""Numbers of one training that are shown beside them."""
 
 P = TypeVar("P", bound=Proposal)
 
@@ -131,9 +136,18 @@ _OF_A_RESULT = {
 def _experiment(experiment: Experiment) -> dict[str, Any]:
     shown = {"branch", "parent", "recipe", "dataset", "continues", "status", "verdict", "adapter"}
     plain = experiment.model_dump(mode="json", include=shown, exclude={"recipe": WORDS_OF_A_RECIPE})
-    measured = {key: value for key, value in experiment.train.items() if isinstance(value, int | float)}
     kind = experiment.diagnosis.kind if experiment.diagnosis else None
-    return {**plain, "train": measured, "diagnosis": kind}
+    train = {key: number for key, number in _numbers(experiment) if key in FIGURES}
+    return {**plain, "train": train, "diagnosis": kind}
+
+
+def _reported(experiment: Experiment) -> dict[str, float]:
+    """Numbers of a training under names of its script's own."""
+    return dict([(key[:60], number) for key, number in _numbers(experiment) if key not in FIGURES][:MOST_REPORTED])
+
+
+def _numbers(experiment: Experiment) -> list[tuple[str, float]]:
+    return [(key, value) for key, value in experiment.train.items() if isinstance(value, int | float)]
 
 
 def words_of(brief: Brief) -> dict[str, Any]:
@@ -158,6 +172,9 @@ def words_of(brief: Brief) -> dict[str, Any]:
             key: {name: part.plain() for name, part in each.categories.items()} for key, each in selection.items()
         },
     }
+    reported = {key: own for key, each in brief.experiments.items() if (own := _reported(each))}
+    if reported:
+        words["reported"] = reported
     if brief.lessons:
         words["lessons"] = list(brief.lessons)
     if brief.done:
@@ -168,7 +185,8 @@ def words_of(brief: Brief) -> dict[str, Any]:
 
 def _cut(value: Any) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= LONGEST_TEXT else f"… {value[-LONGEST_TEXT:]}"
+        # Without secrets first: a cut one is not known as one.
+        return value if len(value) <= LONGEST_TEXT else f"… {redact(value)[-LONGEST_TEXT:]}"
     if isinstance(value, dict):
         return {key: _cut(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

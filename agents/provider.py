@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from agents.models.answer import Answer, Message, Refused, ToolsRefused
+from agents.models.answer import Answer, Between, Message, Refused, ToolsRefused, in_full, redacted
 from agents.models.complaints import (
     TIMEOUT_SECONDS,
     cause_of,
@@ -24,17 +23,18 @@ from agents.models.complaints import (
     status,
 )
 from agents.models.extras import accepted, cache_points, effort, is_refused, remember_refusal
-from agents.models.keys import key_for, name_of_the_key
+from agents.models.keys import HUGGING_FACE, key_for, name_of_the_key, provider_of
 from agents.models.lite import BrokeOff, Client, load_litellm, streamed
 from agents.models.prices import Prices
+from agents.models.threads import in_a_thread
 from agents.models.windows import window_of_server
-from shared_memory.redaction import redact, redact_plain
+from shared_memory.redaction import redact
 from shared_memory.settings import ModelPrice
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-__all__ = ["Answer", "Message", "Provider", "Refused", "ToolsRefused", "load_litellm"]
+__all__ = ["Answer", "Between", "Message", "Provider", "Refused", "ToolsRefused", "load_litellm"]
 
 RETRIES = 2
 """Times that a request is sent again after a rate limit, a fault of the server or a lost connection."""
@@ -45,10 +45,9 @@ SHARE_OF_THE_WINDOW = 4
 request that has no room for the longest answer."""
 
 _OPENED: set[tuple[str, str]] = set()
-"""Model and address that this process has had an answer from."""
-_OPENING = threading.Lock()
-# In threads of its own: in the main one LiteLLM leaves an event loop behind that nobody closes.
-_THREADS = ThreadPoolExecutor(max_workers=256, thread_name_prefix="language-model")
+"""Provider and address to which a request of this process has ended."""
+_OPENING: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+"""Provider and address → who sends the first one."""
 
 
 class Provider:
@@ -88,13 +87,11 @@ class Provider:
             )
         return ""
 
-    def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any], name: str, on_lost: Callable[[], None]
-    ) -> Answer:
+    def complete(self, messages: Sequence[Message], schema: Mapping[str, Any], name: str, between: Between) -> Answer:
         """The model's answer; `schema` (JSON Schema) binds it where the server can do that.
 
-        `on_lost` is called before a request is sent again that may have been billed already, and may forbid it.
-        Raises Refused or ContextExhausted where the request was turned down, and Unavailable where its fate is unknown.
+        Raises what `between` does, Refused or ContextExhausted where the request was turned down, and Unavailable where
+        its fate is unknown.
         """
         # A JSON Schema as `response_format` rather than a tool call: vLLM, SGLang, llama.cpp, Ollama and LM Studio bind
         # the decoder by it without a flag at their start, LiteLLM translates it for Anthropic and Gemini, and the
@@ -103,26 +100,26 @@ class Provider:
         litellm = load_litellm()
         with self._in_words_of_ours():
             try:
-                answer = self._send_in_part({**self._extras, "response_format": bound}, messages, on_lost)
+                answer = self._send_in_part({**self._extras, "response_format": bound}, messages, between)
             except (litellm.BadRequestError, litellm.UnprocessableEntityError) as error:
                 if overflows(error) or status(error) >= 500:
                     raise
-                answer = self._send_in_part(self._extras, messages, on_lost)
+                answer = self._send_in_part(self._extras, messages, between)
         return answer.model_copy(update={"text": redact(answer.text)})
 
-    def say(self, messages: Sequence[Message], asked: Mapping[str, Any], on_lost: Callable[[], None]) -> Answer:
+    def say(self, messages: Sequence[Message], asked: Mapping[str, Any], between: Between) -> Answer:
         """The model's answer in its own words, to the letter; see `complete`.
 
         asked: more of the request, as OpenAI's API calls it: `max_tokens`, `temperature`, `tools` and the like.
         """
         with self._in_words_of_ours():
-            return self._send(self._chat.bind(**asked), messages, on_lost)
+            return self._send(self._chat.bind(**asked), messages, between)
 
     def reply(
         self,
         messages: Sequence[BaseMessage],
         asked: Mapping[str, Any],
-        on_lost: Callable[[], None],
+        between: Between,
         on_words: Callable[[str], None] | None = None,
     ) -> Answer:
         """The model's turn in a conversation, with the tools that it calls; see `complete`.
@@ -132,8 +129,8 @@ class Provider:
         ToolsRefused where the server knows no tools.
         """
         with self._in_words_of_ours():
-            answer = self._send_in_part({**self._extras, **asked}, messages, on_lost, on_words, whole=True)
-        return _redacted(answer)
+            answer = self._send_in_part({**self._extras, **asked}, messages, between, on_words, whole=True)
+        return redacted(answer)
 
     @property
     def window(self) -> int | None:
@@ -181,28 +178,33 @@ class Provider:
         """For a request: what LiteLLM raises becomes an error of ours."""
         litellm = load_litellm()
         try:
-            with self._alone_at_first():
-                yield
+            yield
         except (BrokeOff, *litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
             name = name_of_the_key(self.model, self.api_base, self._section)
             raise explained(cause_of(error), self._where, self._section, name) from error
 
     @contextmanager
     def _alone_at_first(self) -> Iterator[None]:
-        """Lets the first request of this process go alone, and the others side by side.
+        """Lets the first request to an address go alone, and the others side by side once it has ended.
 
-        LiteLLM keeps the connections of the first that has ended; others beside it would leave theirs open.
+        LiteLLM keeps the client of the last of them that has opened one; the others' connections would stay open.
         """
-        key = (self.model, self.api_base)
-        with _OPENING if key not in _OPENED else nullcontext():
-            yield
-        _OPENED.add(key)
+        key = (provider_of(self.model), self.api_base)
+        if key not in _OPENED:
+            with _OPENING[key]:
+                if key not in _OPENED:
+                    try:
+                        yield
+                    finally:
+                        _OPENED.add(key)
+                    return
+        yield
 
     def _send_in_part(
         self,
         asked: Mapping[str, Any],
         messages: Sequence[Message] | Sequence[BaseMessage],
-        on_lost: Callable[[], None],
+        between: Between,
         on_words: Callable[[str], None] | None = None,
         *,
         whole: bool = False,
@@ -216,7 +218,7 @@ class Provider:
             tools, choice = more.pop("tools", None), more.pop("tool_choice", None)
             chat = self._chat.bind_tools(tools, tool_choice=choice, **more) if tools else self._chat.bind(**more)
             try:
-                return self._send(chat, messages, on_lost, on_words, whole=whole)
+                return self._send(chat, messages, between, on_words, whole=whole)
             except tuple(load_litellm().exceptions.LITELLM_EXCEPTION_TYPES) as error:
                 part = refused_part(cause_of(error), {**more, "tools": tools, "tool_choice": choice or "auto"})
                 if not part:
@@ -240,7 +242,8 @@ class Provider:
             # `_send` is the only layer that tries again. LangChain counts attempts. `max_retries` is for the provider's
             # client; `num_retries` would do the same for LiteLLM's wrapper, which is off unless it is set.
             max_retries=1,
-            model_kwargs={"max_retries": 0, "drop_params": True},
+            # LiteLLM says on standard error that it ignores it for Hugging Face.
+            model_kwargs={"drop_params": True} | ({} if provider == HUGGING_FACE else {"max_retries": 0}),
         )
         chat.client = Client()
         return chat
@@ -249,7 +252,7 @@ class Provider:
         self,
         chat: Any,
         messages: Sequence[Message] | Sequence[BaseMessage],
-        on_lost: Callable[[], None],
+        between: Between,
         on_words: Callable[[str], None] | None = None,
         *,
         whole: bool = False,
@@ -260,9 +263,11 @@ class Provider:
         """
         sent = [dict(message) if isinstance(message, Mapping) else message for message in messages]
         send = chat.invoke if on_words is None else partial(streamed, chat, on_words)
+        # In a thread: in the main one LiteLLM leaves an event loop behind that nobody closes.
         for attempt in range(1 + RETRIES):
             try:
-                said = _THREADS.submit(send, sent).result()
+                with self._alone_at_first():
+                    said = in_a_thread(partial(send, sent)).result()
                 break
             except IndexError:  # a reply without choices: a filter withheld them
                 return Answer(text="", tokens=0, usd_micro=None, model=self.model)
@@ -270,9 +275,9 @@ class Provider:
                 cause = cause_of(error)
                 if attempt == RETRIES or not is_worth_another_try(cause):
                     raise
-                time.sleep(retry_after(cause) or 2.0**attempt)
                 if is_lost(cause):
-                    on_lost()
+                    between.lost()
+                _wait(retry_after(cause) or 2.0**attempt, between.heed)
         return self._answer(said, whole=whole)
 
     def _answer(self, said: Any, *, whole: bool) -> Answer:
@@ -280,9 +285,10 @@ class Provider:
 
         usage = said.usage_metadata or {}
         asked, answered = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
+        counted = min(asked, answered) >= 0  # a server that counts fewer than none does not count
         return Answer(
-            text=_in_full(said).encode(errors="replace").decode(),  # half of a surrogate pair fits in no file
-            tokens=usage.get("total_tokens", 0),
+            text=in_full(said).encode(errors="replace").decode(),  # half of a surrogate pair fits in no file
+            tokens=max(usage.get("total_tokens", 0), asked + answered) if counted else 0,
             prompt_tokens=asked,
             cached_tokens=usage.get("input_token_details", {}).get("cache_read", 0),
             truncated=said.response_metadata.get("finish_reason") == "length",
@@ -305,25 +311,9 @@ class Provider:
         )
 
 
-def _redacted(answer: Answer) -> Answer:
-    """An answer without secrets but in its thoughts: these are signed, and shown to nobody.
-
-    Nor has it the calls as the server wrote them, which it has as LangChain does.
-    """
-    data = answer.message["data"] if answer.message else {}
-    shown = {key: data[key] for key in ("content", "tool_calls", "invalid_tool_calls") if key in data}
-    text, shown = redact_plain([answer.text, shown])
-    if answer.message is None:
-        return answer.model_copy(update={"text": text})
-    more = {key: value for key, value in data["additional_kwargs"].items() if key != "tool_calls"}
-    message = {**answer.message, "data": {**data, **shown, "additional_kwargs": more}}
-    return answer.model_copy(update={"text": text, "message": message})
-
-
-def _in_full(said: Any) -> str:
-    """What a reply says, with the calls of tools that a server has taken out of the text put behind it again.
-
-    In the form that Hermes and Qwen models write them in [NousResearch/Hermes-Function-Calling].
-    """
-    calls = [json.dumps({"name": call["name"], "arguments": call["args"]}) for call in said.tool_calls]
-    return "\n".join(filter(None, [said.text, *(f"<tool_call>\n{call}\n</tool_call>" for call in calls)]))
+def _wait(seconds: float, heed: Callable[[], None]) -> None:
+    """Lets time pass, with a look every second at whether there is still something to wait for."""
+    while seconds > 0:
+        time.sleep(min(seconds, 1.0))
+        heed()
+        seconds -= 1.0

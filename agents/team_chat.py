@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from agents.llm import LanguageModel
 from agents.prompting import COMMON, conversation, fill
+from agents.provider import Answer
 from shared_memory.records import Record
 from shared_memory.steering import Names, Steer, Wish, bears_out
 
@@ -44,10 +45,11 @@ def ask(
     ids: Collection[str],
     names: Names,
     model: LanguageModel,
+    on_answer: Callable[[str, Answer, bool], None] = lambda request, answer, kept: None,
 ) -> TeamAnswer:
     """The model's answer; it cites `ids` alone, and steers by what the question itself names and `names` has.
 
-    Raises what `LanguageModel.ask` raises.
+    `on_answer` is told of every answer, a refused one as well. Raises what `LanguageModel.ask` raises.
     """
 
     def fault(said: TeamAnswer) -> str:
@@ -61,4 +63,5 @@ def ask(
         return bears_out(question, steer, names) if steer else ""
 
     task = fill(COMMON / "asked.md", question=question)
-    return model.ask(TeamAnswer, conversation(fill(COMMON / "chat.md"), task, facts, words, TeamAnswer), fault)
+    messages = conversation(fill(COMMON / "chat.md"), task, facts, words, TeamAnswer)
+    return model.ask(TeamAnswer, messages, fault, on_answer)

@@ -51,7 +51,7 @@ class ToolOutputs:
     """The outputs of a role's tools, a file each, by the handle that the model reads on with."""
 
     def __init__(self, folder: Path, longest: int) -> None:
-        """longest: characters that are shown at once."""
+        """longest: bytes that are shown at once."""
         self.longest = longest
         self._folder = folder
 
@@ -114,8 +114,9 @@ def fenced(text: str) -> str:
 
 
 def _end_of_a_piece(text: str, start: int, longest: int) -> int:
-    """Where to cut: at the end of a line, where one is near."""
-    end = start + longest
+    """Where to cut so that so many bytes are left: at the end of a line, where one is near."""
+    piece = text[start : start + longest].encode()[:longest]
+    end = start + len(piece.decode(errors="ignore"))
     if end >= len(text):
         return len(text)
     line = text.rfind("\n", end - longest // 5, end)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from agents.workbench import Tell
+from shared_memory.redaction import redact
 
 EVERY_SECONDS = 0.25
 """Between two `words` events: a terminal is not looked at more often."""
@@ -16,7 +17,7 @@ LONGEST_TAIL = 400
 class Words:
     """Takes a model's words as they come, and tells their end as `words` events: `role`, `model`, `text`.
 
-    A word is shown once it is whole: what is redacted by its shape is known only then.
+    A word is shown once it is whole, and what is shown is cut last: a secret is known by all of it.
     """
 
     def __init__(self, tell: Tell, role: str, model: str) -> None:
@@ -28,7 +29,7 @@ class Words:
     def __call__(self, piece: str) -> None:
         self._said = (self._said + piece)[-8 * LONGEST_TAIL :]
         now = time.monotonic()
-        if now - self._told_at >= EVERY_SECONDS and (text := tail(self._said)):
+        if now - self._told_at >= EVERY_SECONDS and (text := tail(redact(self._said))):
             self._told_at = now
             self._tell("words", text=text, **self._shown)
 

@@ -20,7 +20,7 @@ STEPS = 60
 WINDOW = 32_768
 """Tokens that a model can read, where nobody knows."""
 LONGEST_OUTPUT = 6_000
-"""Characters of one result of a tool that a model is shown at once, where nobody says otherwise."""
+"""Bytes of one result of a tool that a model is shown at once, where nobody says otherwise."""
 LONGEST_TOLD = 500
 """Characters of what was said or asked that are told of an event."""
 
@@ -47,7 +47,8 @@ class Workbench:
     limits: Mapping[str, int] = field(default_factory=dict)
     """Calls of a tool for one proposal, at most, by its name; a tool that is not named has no limit of its own."""
     longest_output: int = LONGEST_OUTPUT
-    """Characters of one result of a tool that the model is shown at once; the rest is on disk, and can be read on."""
+    """Bytes of one result of a tool that the model is shown at once, fewer where its window is small; the rest is on
+    disk, and can be read on."""
     jobs: Path | None = None
     """Folder of the run's job folders; None outside a run."""
     tell: Tell = silent

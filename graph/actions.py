@@ -73,7 +73,7 @@ def _outcome(job: Job, request: ActionRequest, rejected: bool) -> ActionOutcome:
         )
     if job.error.startswith(UNKNOWN):
         return ActionOutcome(state="unknown", text=f"{called} may have been done or not: {job.error}")
-    return ActionOutcome(state="failed", text=f"{called} was not done: {cut(job.error, LONGEST_ANSWER)}")
+    return ActionOutcome(state="failed", text=f"{called} failed: {cut(job.error, LONGEST_ANSWER)}")
 
 
 def told(desk: Desk) -> dict[str, str]:

@@ -105,7 +105,7 @@ def _asked(choices: Sequence[Choice], state: RunState, steers: dict[str, Steer],
     name = desk.brain_name(goal, Role.TRAINER)
     model = desk.language_model(goal, Role.TRAINER, name, heed_of(desk, goal, state))
     brain = choose_brain(
-        Workbench(model, desk.paths.tools, desk.settings.home / "library"),
+        Workbench(model, desk.paths.tools, desk.settings.home / "library", tell=desk.emit),
         {Role.TRAINER: as_it_is},
         {Role.TRAINER: partial(moves.propose, allowed=listed, experiments_left=left)},
         stand_ins=desk.journal.notes("stand_in"),

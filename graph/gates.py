@@ -18,6 +18,7 @@ from graph.state import JobsState, Plain, jobs_update
 from graph.submission import undecided
 from shared_memory.goal import Goal
 from shared_memory.records import JobSpec
+from shared_memory.redaction import redact
 
 PUT_ASIDE = "put_aside"
 """Key that stands for an answer to other jobs, or to nothing at all: nothing happens, and the gate asks again."""
@@ -157,9 +158,9 @@ def _understood(answer: Plain, specs: list[JobSpec]) -> dict[str, Plain]:
         if isinstance(said, dict) and _is_edit(said.get("edit")):
             answers[spec.digest] = {"edit": said["edit"]}
         elif isinstance(said, dict) and said.get("approved") is True:
-            answers[spec.digest] = {"approved": True, "by": "person", "reason": str(said.get("reason", ""))}
+            answers[spec.digest] = {"approved": True, "by": "person", "reason": redact(str(said.get("reason", "")))}
         else:
-            reason = str(said.get("reason", "")) if isinstance(said, dict) else "no answer for this job"
+            reason = redact(str(said.get("reason", ""))) if isinstance(said, dict) else "no answer for this job"
             answers[spec.digest] = {"approved": False, "by": "person", "reason": reason}
     return answers
 

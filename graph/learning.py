@@ -28,19 +28,25 @@ NOTE = "lessons"
 """Kind and id of the journal's note on the lessons that a run was given: `{lines}`."""
 MOST = 8
 """Lessons that a run is given."""
+LOOKED_AT = 400
+"""Lessons that these are chosen from: many runs of one goal leave the same ones over and over."""
 
 
 def recall(goal: Goal, trains: tuple[str, ...], desk: Desk) -> None:
     """Look up once what earlier runs of this home learned that bears on the goal, and put it on record.
 
-    What was measured on report items stays out: a search that knew it would steer by them.
+    What was measured on report items stays out: a search that knew it would steer by them. Of lessons on the same
+    attempt with the same outcome, the best one stands for all.
     """
     if NOTE in desk.journal.notes(NOTE):
         return
     method = Brief(goal=goal, move=Move.RESEARCH, trains=trains).method
-    found = Lessons(desk.db).find(like=_conditions(goal, method), but=desk.run_id, limit=MOST + 20)
+    found = Lessons(desk.db).find(like=_conditions(goal, method), but=desk.run_id, limit=LOOKED_AT)
     steering = [each for each in found if each.effect is None or each.effect.part != Part.REPORT.value]
-    desk.journal.note(NOTE, NOTE, {"lines": [lesson.line for lesson in steering[:MOST]]})
+    different: dict[tuple[str, str], Lesson] = {}
+    for lesson in steering:
+        different.setdefault((lesson.tried, lesson.outcome), lesson)
+    desk.journal.note(NOTE, NOTE, {"lines": [lesson.line for lesson in list(different.values())[:MOST]]})
 
 
 def recalled(desk: Desk) -> tuple[str, ...]:

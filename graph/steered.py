@@ -42,6 +42,13 @@ class Narrowed:
     """By the id of the steer."""
 
 
+UNNAMED = "it names nothing that the router could act on; roles with a language model are shown it"
+TAKEN_BACK = "what you said after it takes it back"
+LATER_FIRST = "what you asked for after it comes first; it is kept in mind"
+LEFT_OUT = "it is left out from now on"
+GOES_ON = "the search goes on as its rules allow"
+
+
 def step_key(state: RunState) -> str:
     """Names a step of the router: the same when the node runs again after a crash, another at every other step."""
     experiments = {key: [plain["status"], plain["jobs"]] for key, plain in state.get("experiments", {}).items()}
@@ -57,24 +64,58 @@ def narrowed(
 
     A steer that none of the allowed moves follows changes nothing, and says so.
     """
-    choices, because, avoided = tuple(allowed), "", avoided_by(steers)
+    choices, because = tuple(allowed), ""
+    preferred, avoided = preferred_by(steers), avoided_by(steers)
     outcomes: dict[str, Outcome] = {}
+    goes_on = False
     for name, steer in reversed(list(steers.items())):
         left, outcome = choices, Outcome("", done=name in settled)
-        if name not in settled and steer.stop:
-            left, outcome = _stopped(choices, state)
-        elif name not in settled and steer.prefer:
-            left, outcome = _preferred(choices, steer.prefer, state)
+        if name not in settled:
+            prefer = tuple(wish for wish in steer.prefer if wish in preferred)
+            left, outcome = _of(steer, prefer, choices, allowed, state, taken_back=goes_on)
+        goes_on = goes_on or steer.goes_on
         avoid = tuple(wish for wish in steer.avoid if wish in avoided)
         kept = tuple(choice for choice in left if not _is_avoided(choice, avoid, state, avoided))
         if not kept:
             outcome = replace(outcome, text=f"it is all that may be done now: {', '.join(each.move for each in left)}")
+        elif avoid and not outcome.text:
+            outcome = replace(outcome, text=LEFT_OUT, followed=True)
+        elif steer.avoid and not avoid and not outcome.text:
+            outcome = replace(outcome, text=TAKEN_BACK)
         left = kept or left
         if left[0] != choices[0] or len(left) == 1 < len(choices):
             because = because or steer.words
         choices = left
         outcomes[name] = outcome
     return Narrowed(choices, because, outcomes)
+
+
+def _of(
+    steer: Steer,
+    prefer: Sequence[Wish],
+    choices: tuple[Choice, ...],
+    allowed: Sequence[Choice],
+    state: RunState,
+    *,
+    taken_back: bool,
+) -> tuple[tuple[Choice, ...], Outcome]:
+    """What a steer leaves of the choices by its wish to stop or its preference.
+
+    prefer: what of its preference no later steer has turned around. allowed: the choices before any steer. taken_back:
+    whether a later steer takes a wish to stop back.
+    """
+    if steer.stop and not taken_back:
+        return _stopped(choices, state)
+    if prefer:
+        left, outcome = _preferred(choices, prefer, state)
+        if not outcome.followed and _preferred(tuple(allowed), prefer, state)[1].followed:
+            return choices, Outcome(LATER_FIRST, done=False)
+        return left, outcome
+    if steer.stop or steer.prefer:
+        return choices, Outcome(TAKEN_BACK, done=True)
+    if steer.avoid:
+        return choices, Outcome("", done=False)
+    return choices, Outcome(GOES_ON, done=True, followed=True) if steer.goes_on else Outcome(UNNAMED, done=True)
 
 
 def _stopped(choices: tuple[Choice, ...], state: RunState) -> tuple[tuple[Choice, ...], Outcome]:

@@ -27,6 +27,10 @@ class Known:
     summary: Mapping[str, Any]
     notes: Mapping[str, Mapping[str, Any]]
     """Of the journal, by kind: `chat`, `steered`, `move`."""
+    driven: bool = True
+    """False where the run says that it goes on, and the process that drove it is gone."""
+    unsteerable: str = ""
+    """Why nothing that a person wishes can change what it does; empty where something can."""
 
     @property
     def claimed(self) -> bool:
@@ -52,6 +56,8 @@ class Known:
         return {
             **known,
             "status": told["status"],
+            "driven": self.driven,
+            "steering": self.unsteerable or "possible",
             "outcome": told["outcome"],
             "so_far": answer(told),
             "baseline": told["baseline"] if self.claimed else self._selection(BASELINE),
@@ -96,5 +102,7 @@ class Known:
         return result.model_dump(mode="json", include={"score", "stderr", "n", "unit"}) if result else None
 
 
-def known_of(evidence: Evidence, notes: Mapping[str, Mapping[str, Any]]) -> Known:
-    return Known(evidence, summary_of(evidence), notes)
+def known_of(
+    evidence: Evidence, notes: Mapping[str, Mapping[str, Any]], *, driven: bool = True, unsteerable: str = ""
+) -> Known:
+    return Known(evidence, summary_of(evidence), notes, driven, unsteerable)

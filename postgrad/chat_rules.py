@@ -11,10 +11,12 @@ from postgrad.report.evidence import read_lines
 from postgrad.tables import role_spend
 from postgrad.units import difference, dollars, dollars_known, duration, one_line, plus_minus
 from shared_memory.records import MICRO_USD, EvalResult, Experiment, Verdict
+from shared_memory.steering import is_question
 
 NO_MODEL = "No language model is set for this run: I answer by the ids and plain words that I find in a question."
 ASK_ABOUT = (
-    "Ask about an id ({ids}), or: best, score, why, error, spent, next, data, recipes, claim, decisions, wishes."
+    "Ask about an id ({ids}), or: best, score, why, error, spent, next, data, recipes, claim, decisions, wishes. "
+    "Or say what you want: prefer DPO next, no more ablations, stop after this experiment."
 )
 
 
@@ -34,6 +36,16 @@ def answer_by_rules(question: str, known: Known) -> tuple[str, tuple[str, ...]]:
         ids = ", ".join([*known.evidence.experiments][:3] or [BASELINE])
         said = [answer(known.summary), NO_MODEL, ASK_ABOUT.format(ids=ids)]
     return " ".join(said), tuple(dict.fromkeys(cited))
+
+
+def not_from_here(text: str, known: Known) -> str:
+    """What to do instead, where a person tells the team to do what no chat can; empty elsewhere."""
+    if is_question(text):
+        return ""
+    run, limits = known.evidence.row.run_id, known.evidence.goal.limits
+    caps = f"{dollars(limits.usd_micro / MICRO_USD)}, {limits.hours:g} h, {limits.jobs} jobs"
+    told = (what for form, what in _ELSEWHERE if re.search(form, text, re.IGNORECASE))
+    return next(told, "").format(run=run, caps=caps)
 
 
 def _ids_in(question: str, known: Known) -> list[str]:
@@ -157,8 +169,10 @@ def _next(known: Known) -> tuple[str, list[str]]:
     open_ones = [each.id for each in known.evidence.experiments.values() if each.status in ("planned", "trained")]
     begun = f" In hand: {', '.join(open_ones)}." if open_ones else ""
     moves = [event for event in read_lines(known.evidence.paths.events) if event.get("kind") == "move"]
-    last = moves[-1] if moves else None
-    now = f" Its last step: {one_line(last.get('text', last['move']))}." if last else ""
+    last = one_line(moves[-1].get("text") or moves[-1].get("move", "")) if moves else ""
+    now = f" Its last step: {last}." if last else ""
+    if not known.driven:
+        return f"Nobody drives the run now; `postgrad resume {row.run_id}` goes on with it.{now}{begun}", open_ones
     return f"The run is {row.status.value.replace('_', ' ')}.{now}{begun} The router chooses the next step.", open_ones
 
 
@@ -196,6 +210,22 @@ def _wishes(known: Known) -> tuple[str, list[str]]:
     return _sentence("; ".join(f"“{one_line(note['question'])}”: {taken[key]}" for key, note in asked.items())), []
 
 
+_ELSEWHERE = (
+    (
+        r"^\W*(?:please )?(?:cancel|abort|kill)\b",
+        "Nothing is cancelled from here: `postgrad cancel {run}` ends the run and its jobs. To end the search alone, "
+        "say: stop after this experiment.",
+    ),
+    (
+        r"^\W*(?:please )?(?:approve|reject|refuse|deny)\b",
+        'Nothing is approved or refused from here: `postgrad approve {run}` does that, with --reject "why" to refuse.',
+    ),
+    (
+        r"\b(?:raise|increase|lift|double|extend|lower|set|change|ignore)\b.*\b(?:budget|caps?|limits?|dollars|hours)\b",
+        "Nothing said here changes the caps of this run ({caps}): they hold from its start to its end.",
+    ),
+)
+"""What a person may tell the team to do that no chat can → what to do instead."""
 _SUBJECTS: tuple[tuple[str, Callable[[Known], tuple[str, list[str]]]], ...] = (
     (r"spen[dt]|cost|money|dollar|token|budget|expensive", _spent),
     (r"error|crash|fail|wrong|problem", _errors),

@@ -88,12 +88,6 @@ def _millions(size: str) -> float:
     return float(match[1]) * MILLIONS[match[2]]
 
 
-def _sizes(entry: Entry) -> str:
-    """`1B to 20B`, `up to 1B`."""
-    low, high = (f"{each / 1000:g}B" for each in (entry.fits.min_m, entry.fits.max_m))
-    return f"{low} to {high}" if entry.fits.min_m else f"up to {high}"
-
-
 def _list(found: list[Entry]) -> None:
     from postgrad.tables import show_rows
 
@@ -101,7 +95,7 @@ def _list(found: list[Entry]) -> None:
         (
             entry.recipe.id,
             entry.recipe.method,
-            _sizes(entry),
+            entry.fits.sizes,
             ", ".join(entry.fits.benchmarks) or "any",
             _short(entry.recipe.expected),
             entry.recipe.source.partition(";")[0],
@@ -112,7 +106,7 @@ def _list(found: list[Entry]) -> None:
     typer.echo("\npostgrad recipes ID shows one in full, with what it costs and what may go wrong.")
 
 
-def _short(text: str, most: int = 64) -> str:
+def _short(text: str, most: int = 90) -> str:
     return text if len(text) <= most else f"{text[: most - 1].rsplit(' ', 1)[0]} …"
 
 
@@ -127,7 +121,7 @@ def _show(entry: Entry, findings: tuple[Finding, ...]) -> None:
         {
             "id": recipe.id,
             "method": title_of(recipe.method),
-            "model": _sizes(entry),
+            "model": entry.fits.sizes,
             "benchmark": ", ".join(entry.fits.benchmarks) or "any",
             "expected": recipe.expected,
             "cost": recipe.cost,

@@ -74,6 +74,6 @@ def _end(report: dict[str, Any], as_json: bool) -> None:
         say(f"{report['status'].replace('_', ' ')}: {report['why']}")
     spent = report["spent"]
     cost = "at an unknown price" if spent["usd"] is None else f"for ${spent['usd']:.4f}"
-    found = f"{len(report['findings'])} findings, {len(report['recipes'])} recipes"
+    found = f"findings: {len(report['findings'])}, recipes: {len(report['recipes'])}"
     say(f"{found}; {spent['llm_tokens']:,} LLM tokens {cost}")
     say(f"report: {report['report']}")

@@ -25,8 +25,8 @@ def folder_of(question: str, settings: Settings, brain: str | None, api_base: st
 
 
 def one_line(question: str) -> str:
-    """A question without secrets, in one line: two that differ in blanks are the same."""
-    return " ".join(redact(question).split())
+    """A question without secrets, in one line: two that differ in blanks are the same. What is no text becomes `?`."""
+    return " ".join(redact(question.encode(errors="replace").decode()).split())
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from postgrad.events import Event, parse_event
 from postgrad.research_folder import alone, folder_of, make, one_line, put_aside, read_report, written
-from shared_memory.errors import BadInput, BudgetSpent, ContextExhausted, TimeOver
+from shared_memory.errors import BadInput, BudgetSpent, ContextExhausted, PostgradError, TimeOver
 from shared_memory.redaction import redact_plain
 from shared_memory.settings import Settings, load_settings
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agents.researcher.allowance import Allowance
     from agents.researcher.findings import Notebook
     from agents.researcher.question import Question
+    from shared_memory.recipes import Recipe
 
 STEPS = 40
 LLM_TOKENS = 1_000_000
@@ -154,9 +155,10 @@ def _do(
     from agents.researcher.survey import library_for
 
     findings, recipes = library_for(work.question)
+    built_in = {"findings": tuple(findings.values()), "recipes": tuple(recipes.values())}
     if work.brain == PLAYBOOK:
+        work.result |= built_in
         _survey(work, settings, tell, stop)
-        work.result |= {"findings": tuple(findings.values()), "recipes": tuple(recipes.values())}
         return
     from agents.llm import InvalidAnswer, LanguageModel
     from agents.researcher.question import answer
@@ -179,8 +181,8 @@ def _do(
     except InvalidAnswer as error:
         model.forget(error)
         work.stand_in, work.incomplete = True, str(error)
+        work.result |= built_in
         _survey(work, settings, tell, stop)
-        work.result |= {"findings": tuple(findings.values()), "recipes": tuple(recipes.values())}
     else:
         work.result |= {"summary": said.summary, "findings": said.findings, "recipes": said.recipes}
 
@@ -211,7 +213,9 @@ def _ended(work: _Work, out: str | Path | None) -> dict[str, Any]:
         status, why = "interrupted", INTERRUPTED
     elif error is not None:
         status = next((status for kind, status in STATUS_OF.items() if isinstance(error, kind)), "failed")
-        why = str(error)
+        why = str(error).replace("resume the run", "ask again")  # there is no run here
+        if isinstance(error, PostgradError):
+            error.args = (why,)
     elif work.incomplete:
         status, why = "incomplete", work.incomplete
     report = written(_report(work, status, why), [work.folder, *([Path(out)] if out else [])])
@@ -236,7 +240,7 @@ def _report(work: _Work, status: str, why: str) -> dict[str, Any]:
         "by_model": by == work.brain != PLAYBOOK,
         "status": status,
         "why": why,
-        "summary": work.result.get("summary") or _in_figures(work, len(filed), len(recipes)),
+        "summary": work.result.get("summary") or _in_figures(work, len(filed), recipes),
         "findings": findings,
         "recipes": reporting.recipes_of(recipes),
         "sources": reporting.sources_of(findings),
@@ -253,15 +257,32 @@ def _report(work: _Work, status: str, why: str) -> dict[str, Any]:
     return report
 
 
-def _in_figures(work: _Work, filed: int, recipes: int) -> str:
+def _in_figures(work: _Work, filed: int, recipes: Sequence[Recipe]) -> str:
     """What stands for a summary where no model has written one."""
-    papers = len(work.result.get("papers", ()))
     named = ", ".join(work.question.benchmarks)
     quoted = f"{filed} quotations with a number" + (f" for {named}" if named else "")
+    if work.error is not None:
+        return f"It ended before anything was concluded. Quotations filed until then: {filed}."
+    papers = len(work.result.get("papers", ()))
     return (
-        f"No language model has drawn conclusions from this. There are {recipes} recipes of the built-in library that "
-        f"fit by method and size, {papers} papers that a search found, and {quoted}, each as it stands in its source: "
-        "whether it answers the question is for you to judge."
+        f"No language model has drawn conclusions from this. There are {len(recipes)} recipes of the built-in library "
+        f"that fit by method and size, {papers} papers that a search found, and {quoted}, each as it stands in its "
+        f"source: whether it answers the question is for you to judge.{_order(work, recipes)}"
+    )
+
+
+def _order(work: _Work, recipes: Sequence[Recipe]) -> str:
+    """How the library's recipes are ranked for a question with a benchmark: by rule, which is no judgement."""
+    from agents.researcher.survey import is_measured
+
+    named = " or ".join(work.question.benchmarks)
+    if not named or not recipes:
+        return ""
+    findings = {each.id: each for each in work.result.get("findings", ())}
+    measured = sum(is_measured(recipe, findings, work.question) for recipe in recipes)
+    return (
+        f" Of the recipes {measured or 'none'} rest{'s' if measured == 1 else ''} on a result on {named}; such come "
+        "first, then those for any goal, then those for other benchmarks."
     )
 
 

@@ -10,6 +10,7 @@ from rich.console import Console as Terminal
 from rich.text import Text
 
 from postgrad.console import lines_of
+from postgrad.events import Event, OtherEvent, parse_event
 from postgrad.tables import plain_terminal, show_rows
 from postgrad.trace_words import role_words, tool_words, turn_words
 from postgrad.units import dollars_known, duration, one_line
@@ -20,27 +21,39 @@ HEAD = ("role", "turns", "from disk", "calls", "tokens", "cost", "time of turns 
 def show_trace(trace: Mapping[str, Any], terminal: Terminal | None = None) -> None:
     """Print it."""
     terminal = terminal or plain_terminal()
-    for event in trace["events"]:
-        stamp = time.strftime("%m-%d %H:%M:%S", time.localtime(event.get("at", 0.0)))
+    for plain in trace["events"]:
+        event = parse_event(plain)
         for line in _lines(event):
-            terminal.print(Text.assemble((f"{stamp}  ", "dim"), line), soft_wrap=True)
+            terminal.print(Text.assemble((f"{_stamp(event.at)}  ", "dim"), line), soft_wrap=True)
+    if not trace["events"]:
+        terminal.print(Text("nothing has happened yet", "dim"))
     rows = [_row(role, sums) for role, sums in trace["roles"].items()]
     if rows:
         terminal.print()
         show_rows(HEAD, rows, terminal)
 
 
-def _lines(event: Mapping[str, Any]) -> list[Text]:
-    """An event as the console has it; turns and tools in full."""
-    kept = "  (from disk)" if event.get("kept") else ""
-    match event["kind"]:
+def _stamp(at: float) -> str:
+    try:
+        return time.strftime("%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, ValueError, OSError):  # no time that this machine knows
+        return "–"
+
+
+def _lines(event: Event) -> list[Text]:
+    """An event as the console has it; turns and tools in full, what this version does not understand by its kind."""
+    if isinstance(event, OtherEvent):
+        return [Text(f"{one_line(event.fields['kind'])} (not understood): {one_line(event.text)}")]
+    plain = {"text": event.text, **event.model_dump(exclude_unset=True)}
+    kept = "  (from disk)" if plain.get("kept") else ""
+    match event.kind:
         case "turn":
-            return [Text(turn_words(event) + kept)]
+            return [Text(turn_words(plain) + kept)]
         case "tool":
-            arguments = one_line(event.get("arguments", ""))
-            return [Text(f"  {tool_words(event)}{kept}"), *([Text(f"    {arguments}", "dim")] if arguments else [])]
+            arguments = one_line(plain.get("arguments", ""))
+            return [Text(f"  {tool_words(plain)}{kept}"), *([Text(f"    {arguments}", "dim")] if arguments else [])]
         case _:
-            return lines_of(event, every_state=True)
+            return lines_of(plain, every_state=True)
 
 
 def _row(role: str, sums: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,7 +16,10 @@ def turn_words(event: Mapping[str, Any]) -> str:
     usd = event.get("usd")
     price = "price unknown" if usd is None else cents(usd)
     calls = ", ".join(map(one_line, event.get("calls", ())))
-    what = f"calls {calls}" if calls else "says: " + end_of(one_line(event.get("text", "")), WORDS_OF_A_LINE)
+    text = one_line(event.get("text", ""))
+    is_record = text.startswith("{") and text.endswith("}")  # what it comes to has a line of its own
+    said = "proposes" if is_record else "says: " + end_of(text, WORDS_OF_A_LINE)
+    what = f"calls {calls}" if calls else said
     model = one_line(event.get("model", ""))
     return " · ".join([role_words(event), model, f"{event.get('tokens', 0):,} tokens", price, what])
 

@@ -8,6 +8,7 @@ other process can go on from there.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import sys
@@ -83,6 +84,7 @@ class Driver:
 
         with lease.held():
             try:
+                self._end_the_last_line()
                 row = self._drive(lease, ask)
                 if row.ended is not None:
                     self._report()
@@ -212,7 +214,7 @@ class Driver:
             self._write({"kind": "status", "status": "waiting", "text": waits})
             return None
         try:
-            self._runs.put_answer(self._run_id, answer)
+            answer = self._runs.put_answer(self._run_id, answer).answer or {}
         except Conflict:  # somebody else was quicker: the first answer counts
             answer = self._runs.get(self._run_id).answer or answer
         return answer_to(interrupt, answer)
@@ -234,6 +236,14 @@ class Driver:
         from postgrad.report.write import write_report
 
         write_report(self._settings, self._db, self._run_id)
+
+    def _end_the_last_line(self) -> None:
+        """Where a kill or a full disk cut an event short, the next one still gets a line of its own."""
+        with suppress(FileNotFoundError), self._paths.events.open("rb+") as stream:
+            if stream.seek(0, os.SEEK_END):
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":
+                    stream.write(b"\n")
 
     def _write(self, event: Event) -> None:
         """Append an event, redacted, to the run's file, and show it to whoever listens."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from shared_memory.database import Database
 from shared_memory.record import Record
@@ -129,12 +129,14 @@ class Lessons:
     ) -> tuple[Lesson, ...]:
         """The lessons that bear on something, best first, without those of the run `but`.
 
-        query: words, of which a lesson has at least one. like: conditions; a lesson has the same benchmark, or the same
-        method for a model of that family or size. First what was learned under the same conditions, then what has the
-        rarest of the words (BM25), then the newest.
+        query: words, of which a lesson has at least one; signs alone find nothing. like: conditions; a lesson has the
+        same benchmark, or the same method for a model of that family or size. First what was learned under the same
+        conditions, then what has the rarest of the words (BM25; without a query, of the conditions'), then the newest.
+        One that another version wrote in a way that this one cannot read is left out: evidence is missing then, and
+        that is no reason to stop.
         """
         its = like or Conditions()
-        words = _words(f"{query} {its.benchmark} {its.method} {its.family}")
+        words = _words(query if query.strip() else f"{its.benchmark} {its.method} {its.family}")
         rows = self._db.execute(
             "SELECT body FROM lessons LEFT JOIN (SELECT rowid, bm25(lesson_words) AS rank FROM lesson_words"
             " WHERE lesson_words MATCH :words) AS found ON found.rowid = seq"
@@ -147,7 +149,7 @@ class Lessons:
             {
                 "words": words or '""',
                 "but": but,
-                "query": int(bool(_words(query))),
+                "query": int(bool(query.strip())),
                 "like": int(like is not None),
                 "benchmark": its.benchmark,
                 "method": its.method,
@@ -156,7 +158,14 @@ class Lessons:
                 "limit": limit,
             },
         )
-        return tuple(Lesson.model_validate_json(row["body"]) for row in rows)
+        return tuple(lesson for row in rows if (lesson := _read(row["body"])) is not None)
+
+
+def _read(body: str) -> Lesson | None:
+    try:
+        return Lesson.model_validate_json(body)
+    except ValidationError:
+        return None
 
 
 def _words(text: str) -> str:

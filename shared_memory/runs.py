@@ -168,7 +168,11 @@ class Runs:
             return self._write(run_id, {"request": request, "status": RunStatus.WAITING, **answer})
 
     def put_answer(self, run_id: str, answer: dict[str, Any]) -> RunRow:
-        """Keep what a person said for the worker; raises Conflict where nothing waits, or another answer came first."""
+        """Keep what a person said for the worker, reasons without secrets, and return the row with it.
+
+        Raises Conflict where nothing waits, or another answer came first.
+        """
+        answer = _with_clean_reasons(answer)
         with self._db.transaction():
             row = self._row(run_id)
             if row.request is None:
@@ -202,6 +206,18 @@ class Runs:
             row = RunRow.model_validate({**self._row(run_id).model_dump(), **changes, "updated": time.time()})
             self._db.execute(_UPDATE, _stored(row))
         return row
+
+
+def _with_clean_reasons(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer without secrets in its reasons; an edit is the job itself, and stays to the letter."""
+    return {
+        key: redact(said)
+        if key == "reason"
+        else _with_clean_reasons(said)
+        if isinstance(said, dict) and key != "edit"
+        else said
+        for key, said in answer.items()
+    }
 
 
 def new_run_id(text: str) -> str:

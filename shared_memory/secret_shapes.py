@@ -28,12 +28,17 @@ class Shape:
 
     def without(self, text: str) -> str:
         """`text` with REDACTED in the place of every secret of this shape."""
-        return self.pattern.sub(self._replaced, text) if any(hint in text for hint in self.hints) else text
-
-    def _replaced(self, match: re.Match[str]) -> str:
-        if self.refuted and self.refuted(match):
-            return match[0]
-        return f"{match.groupdict().get('kept') or ''}{REDACTED}"
+        if not any(hint in text for hint in self.hints):
+            return text
+        pieces, written, at = [], 0, 0
+        while match := self.pattern.search(text, at):
+            if self.refuted and self.refuted(match):
+                # Behind the word alone: what looked like the value may be a name with a secret behind it.
+                at = match.end("word") if "word" in self.pattern.groupindex else match.end()
+                continue
+            pieces += [text[written : match.start()], match.groupdict().get("kept") or "", REDACTED]
+            written = at = match.end()
+        return "".join([*pieces, text[written:]])
 
 
 _HUB = r"(?:(?=[A-Za-z]*\d)[A-Za-z0-9]{16,}|(?=[a-z]*[A-Z])[A-Za-z]{16,}|[a-z]{30,})"
@@ -81,46 +86,52 @@ _TOKENS = {
     "ntn_": r"[A-Za-z0-9]{40,}",  # Notion
     "ATATT3": r"[A-Za-z0-9_=-]{60,}",  # Atlassian
     "glsa_": r"[A-Za-z0-9]{32}_[a-f0-9]{8}",  # Grafana
-    "eyJ": r"[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}",  # a signed JSON Web Token
+    "eyJ": r"[A-Za-z0-9_-]{8,1024}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}",  # a signed JSON Web Token
 }
 """How a key begins → how it goes on."""
 
 
+_ENDS = (r"\\[nrt]", "%[0-9A-Fa-f]{2}", r"\\x[0-9a-f]{2}", r"\\u[0-9a-fA-F]{4}", r"[\[0-9]m")
+"""Letters and digits that a key may stand behind: `\\n`, `%3D`, `\\x1b`, `\\u003c`, and the `[32m` of a colour."""
+
+
 def _token(prefix: str, rest: str) -> Shape:
-    """A key that no word or number runs into; `\\n` and `%3D` before it are escaped signs."""
-    begins = "|".join(rf"(?{look}{re.escape(prefix)})" for look in ("<![A-Za-z0-9]", r"<=\\[nrt]", "<=%[0-9A-F]{2}"))
+    """A key that no word or number runs into; before it may be an escaped sign, or the end of a terminal's colour."""
+    begins = "|".join(rf"(?{look}{re.escape(prefix)})" for look in ("<![A-Za-z0-9]", *(f"<={end}" for end in _ENDS)))
     return Shape((prefix,), re.compile(f"{re.escape(prefix)}(?:{begins}){rest}"))
 
 
-_QUOTE = r"\\{0,3}[\"']"
-"""A quotation mark, maybe escaped (JSON within JSON)."""
+_QUOTE = r"(?:\\{0,3}[\"']|&quot;|&#3[49];)"
+"""A quotation mark, maybe escaped (JSON within JSON, HTML)."""
+_COLOUR = r"(?:\x1b\[[0-9;]{0,12}m)?"
 _NAME = re.compile(
     r"(?i:(?:api|access|auth|account|secret|signing|shared|subscription|license)[_-]?keys?"
     r"|(?:access|auth|api|refresh|session|security|hub|hf|bot|bearer|oauth|user|write|read|deploy|secret|private|service)"
     r"[_-]?token|(?:client|app|webhook|consumer|signing|jwt|shared|api)[_-]?secret)$"
-    r"|[A-Z0-9]_(?:KEY|TOKEN|SECRET|PAT|CREDENTIALS?)$|(?<![A-Za-z0-9_.-])(?:token|secret|TOKEN|SECRET)$"
+    r"|passphrase$|[A-Z0-9]_(?:KEY|TOKEN|SECRET|PAT|PASS|AUTH|CREDENTIALS?)$|(?<![A-Za-z0-9_.-])(?:token|secret|TOKEN|SECRET)$"
     r"|--[a-z-]*(?:key|token|secret)$"
 )
 """Names of what is secret, as far back as the sign before a value."""
-_DIGITS_OF_A_KEY = 8
+_HAS_DIGITS_OF_A_KEY = re.compile(r"(?:\D*\d){8}")
 """From so many on, a value with a dot in it (Zhipu's keys have one) is no attribute."""
+_IS_MIXED = re.compile(r"(?=(?:\D*\d){3})(?:[^A-Za-z]*[A-Za-z]){3}")
+_SET_WITHOUT_A_SIGN = re.compile(r"--[\w-]*$|[A-Z0-9]_[A-Z]+$")
+"""An option of a command, or a variable in a table of the environment."""
 _FURTHEST = 40
 """Signs of a name that are looked at."""
 
 
 def _is_no_secret(match: re.Match[str]) -> bool:
-    """Whether the name is not one of a secret, or the value one that somebody would choose."""
-    named = match.string[max(0, match.start() - _FURTHEST) : match.end("word")]
-    value, loose = match["value"], match["gap"].isspace()
-    digits = sum(map(str.isdigit, value))
-    letters = sum(map(str.isalpha, value))
-    if not _NAME.search(named) or (loose and not re.search(r"--[\w-]*$", named)):
+    """Whether the value is one that somebody would choose, or the name not one of a secret."""
+    value, loose = match["value"], not match["gap"].strip(" \t|")
+    # `your-key-1`, `/etc/key2`, `sha256:…` and plain numbers are chosen; keys mix signs
+    if not _IS_MIXED.match(value) or value[0] in "/.~:" or value.startswith(("http", "sha256:", "file:")):
         return True
     is_called = match.string[match.end() : match.end() + 1] in ("(", "[", "{")
-    if not match["quote"] and (is_called or ("." in value and digits < _DIGITS_OF_A_KEY)):
+    if not match["quote"] and (is_called or ("." in value and not _HAS_DIGITS_OF_A_KEY.match(value))):
         return True  # a call, or an attribute
-    # `your-key-1`, `/etc/key2`, `sha256:…` and plain numbers are chosen; keys mix signs
-    return digits < 3 or letters < 3 or value[0] in "/.~:" or value.startswith(("http", "sha256:", "file:"))
+    named = match.string[max(0, match.start() - _FURTHEST) : match.end("word")]
+    return not _NAME.search(named) or (loose and not _SET_WITHOUT_A_SIGN.search(named))
 
 
 def _is_no_login(match: re.Match[str]) -> bool:
@@ -143,19 +154,25 @@ def _place(hints: tuple[str, ...], *parts: str, refuted: Callable[[re.Match[str]
     return Shape(hints, re.compile("".join(parts)), refuted)
 
 
+_BETWEEN = (
+    r"[:=]>?|:=|>|%3[ADad](?:%20)?|,(?=\s?b?[\"'])"
+    rf"|,?\s{{0,20}}{_QUOTE}?value{_QUOTE}?\s?[:=]"  # `name: HF_TOKEN, value: …`, as clusters list variables
+)
+"""Signs between a name and its value."""
 _SPACE = r"(?:\s|\\[nrt])+"
 _NO_PLACEHOLDER = r"[^\s\"'{}<>$%()\[\]\\]"
 SHAPES = (
     # a key block, or what a cut text still has of one; line ends may be escaped
     _place(
         ("PRIVATE KEY",),
-        r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,.\s]|-(?!-)|\\+[nr]){32,}",
+        r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,.\s]|-(?!-)|\\+[nr]){32,}+",
         r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
     ),
     _place(
         ("PRIVATE KEY",),
-        r"(?:[A-Za-z0-9+/]{32,80}(?:\s|\\+[nr])+){1,200}[A-Za-z0-9+/]{0,80}={0,2}(?:\s|\\+[nr])*",
-        r"-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----",
+        r"(?:(?<![A-Za-z0-9+/])|(?<=\\[nr]))(?:[A-Za-z0-9+/]{32,80}+(?:\s|\\+[nr])++)++[A-Za-z0-9+/]{0,80}+={0,2}+",
+        r"(?:\s|\\+[nr])*+(?P<end>-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
+        refuted=lambda match: match["end"] is None,  # lines of base64 are read once, whatever they are
     ),
     *(_token(prefix, rest) for prefix, rest in _TOKENS.items()),
     _place((":",), r"[0-9]{8,10}:(?=[a-z0-9_-]{0,34}[A-Z])[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),  # Telegram
@@ -176,7 +193,10 @@ SHAPES = (
     _place(
         ("asic ",), r"(?P<kept>[Bb]asic )(?P<value>[A-Za-z0-9+/]{8,})={0,2}(?![A-Za-z0-9+/=])", refuted=_is_no_login
     ),
-    _place(("ookie",), r"(?P<kept>[Cc]ookie(?:[\"'])?: ?[\"']?)(?=[^\s=]+=[^\n]{0,200}?\d)[^\s\"'=]+=[^\"'\n]{16,}"),
+    _place(
+        ("ookie",),
+        r"(?P<kept>[Cc]ookie(?:[\"'])?: ?[\"']?)(?=[^\s=]{1,256}=[^\n]{0,200}?\d)[^\s\"'=]{1,256}=[^\"'\n]{16,}",
+    ),
     # Weights & Biases' older keys look like a git commit: only after a name that says what they are
     _place(
         ("key", "Key", "KEY", "assword", "ASSWORD", "wandb"),
@@ -189,9 +209,10 @@ SHAPES = (
         r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])",
     ),
     _place(
-        ("key", "Key", "KEY", "token", "Token", "TOKEN", "ecret", "SECRET", "_PAT", "CREDENTIAL"),
-        r"(?P<kept>(?P<word>key|Key|KEY|token|Token|TOKEN|secret|Secret|SECRET|PAT|CREDENTIALS?)",
-        rf"(?P<gap>(?:{_QUOTE})?\s?(?:[:=]>?|:=|,(?=\s?b?[\"']))\s{{0,3}}b?|[ \t])(?P<quote>{_QUOTE})?)",
+        ("key", "Key", "KEY", "token", "Token", "TOKEN", "ecret", "SECRET", "_PA", "_AUTH", "CREDENTIAL", "passphrase"),
+        r"(?P<kept>(?P<word>key|Key|KEY|token|Token|TOKEN|secret|Secret|SECRET|PAT|PASS|AUTH|CREDENTIALS?|passphrase)",
+        rf"(?P<gap>(?:{_QUOTE})?\]?{_COLOUR}\s?(?:{_BETWEEN})\s{{0,3}}{_COLOUR}b?|[ \t]{{1,40}}+\|?[ \t]?)",
+        rf"(?P<quote>{_QUOTE})?)",
         r"(?P<value>[A-Za-z0-9_+/=.~:-]{16,512})",
         refuted=_is_no_secret,
     ),
@@ -204,8 +225,8 @@ SHAPES = (
     ),
     _place(
         ("assw", "ASSW"),
-        r"(?P<kept>(?:assw(?:or)?d|ASSW(?:OR)?D)(?:=|: (?=\S+[ \t]*(?:$|[\r\n]))))(?=[^\s\"']{0,60}\d)",
-        r"[^\s\"'{}<>$%()\[\],;&.\\]{8,}(?![^\s;&\"'\\])",
+        r"(?P<kept>(?:assw(?:or)?d|ASSW(?:OR)?D)(?:=|(?:: | = )(?=\S+[ \t]*(?:$|[\r\n]))))(?=[^\s\"']{0,60}\d)",
+        r"[^\s\"'{}<>$%()\[\],;&.\\]{8,1024}+(?![^\s;&\"'\\])",
     ),
     _place(
         ("assword",),
@@ -223,8 +244,10 @@ SUSPECT = (
     r"|PRIVATE KEY|[0-9]{8}:AA|[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.|Q~|AccountKey="
     r"|hooks\.slack\.com/|/webhooks/|/webhookb2/|(?:sig|ignature)=|earer [A-Za-z0-9]"
     r"|(?i:authorization)|asic [A-Za-z0-9+/]{8}|ookie[\"']?:|wandb login"
-    r"|(?:(?i:key|token|secret|passw(?:or)?d|passphrase)|_PAT|CREDENTIALS?)[\\\"']*\s{0,4}[:=,]"
-    r"|--[a-z-]*(?:key|token|secret) |secret[a-z_]{0,20}[\\\"']*\s?[:=]|login(?:\s|\\)(?s:.{0,80})password"
+    r"|(?:(?i:key|token|secret|passw(?:or)?d|passphrase)|_PAT|_PASS|_AUTH|CREDENTIALS?)"
+    r"(?:[\\\"'\]]|&quot;|&#3[49];|\x1b\[[0-9;]{0,12}m)*\s{0,4}(?:[:=,>]|%3[ADad]|[\s\"'\\]{0,30}value)"
+    r"|--[a-z-]*(?:key|token|secret)[ \t]|[A-Z0-9]_(?:KEY|TOKEN|SECRET|PAT|PASS|AUTH|CREDENTIALS?)[ \t]"
+    r"|secret[a-z_]{0,20}[\\\"']*\s?[:=]|login(?:\s|\\)(?s:.{0,80})password"
     r"|:(?:\\?/){2}[^\s/]*@|(?:-u|--user) |\"auth\""
 )
 """An expression, in the words of Rust's engine too, that every text meets that has a secret: columns of a table are

@@ -51,6 +51,11 @@ class Steer(Record):
         """Whether the router can act on it; else only the roles are shown its words."""
         return self.stop or bool(self.prefer or self.avoid)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it takes back an earlier wish to stop: it asks for something to be done, or not to stop."""
+        return not self.stop and bool(self.prefer or _GO_ON.search(self.words))
+
 
 class Names(Record):
     """What a run has that a wish may name."""
@@ -67,23 +72,34 @@ class Names(Record):
 
 _QUESTION = re.compile(
     r"\?\s*$|^\W*(?:why|what|who|when|where|which|how|whose|is|are|was|were|does|did|has|have|can|could|will|would"
-    r"|should|tell|show|explain|list|summari[sz]e)\b",
+    r"|should|tell|show|explain|list|summari[sz]e)\b"
+    r"|^\W*i(?: wonder|(?:'d| would) like to (?:know|understand)| (?:want|need) to (?:know|understand))\b",
     re.IGNORECASE,
 )
+_SENTENCES = re.compile(r"(?<=[.?!])\s+")
 _ASKED_POLITELY = re.compile(r"^\W*(?:can|could|would|will) you (?:please )?(?=.)", re.IGNORECASE)
 _POLITE = re.compile(
     r"^\W*(?:(?:please|now|then|ok(?:ay)?|and|also|instead|let'?s|let us|you should|i want you to)\b\W*)+",
     re.IGNORECASE,
 )
 _STOP = re.compile(
-    r"^(?:stop|end|finish|halt|wrap up|that(?:'s| is) enough|enough)\b"
-    r"(?!\s+(?:trying|using|doing|with|making|training|on)\b)"
+    r"^(?:stop|end|finish|halt|wrap up|that(?:'s| is) enough|enough)(?![\w-])"
+    r"(?!\s+(?:trying|using|doing|with|making|training (?:on|with)|on)\b)"
     r"|\bno (?:more|further) (?:experiments?|trainings?)\b|\bstop (?:the search|after this)\b"
     r"|^deliver (?:what|the best|it)\b",
     re.IGNORECASE,
 )
+_GO_ON = re.compile(
+    r"\b(?:do not|don'?t|never|not)\s+(?:\w+\s+)?(?:stop|end|halt)\b"
+    r"|\b(?:keep going|carry on)\b|\b(?:go on|continue)\b(?=\W*$|\s+(?:with|the search|searching)\b)",
+    re.IGNORECASE,
+)
+_UNTIL = re.compile(r"\b(?:after|once|when|as soon as|at)\b", re.IGNORECASE)
+"""Between what is to stop and when."""
 _AVOID = re.compile(
-    r"\b(?:do not|don'?t|never|avoid|no more|not|without|skip|leave out|stop (?:trying|using|doing))\b", re.IGNORECASE
+    r"\b(?:do not|don'?t|never|avoid|no more|not|without|skip|leave out"
+    r"|stop (?:trying|using|doing|making|with|on|training (?:on|with)))\b",
+    re.IGNORECASE,
 )
 _PREFER = re.compile(
     r"\b(?:prefer|try|use|do|go (?:on )?with|go back to|focus on|work on|next|rather|first|take|run|train)\b"
@@ -92,7 +108,10 @@ _PREFER = re.compile(
     re.IGNORECASE,
 )
 _STOP_WORDS = re.compile(r"\b(?:stop|end|finish|halt|enough|no (?:more|further)|wrap|deliver|done)\b", re.IGNORECASE)
-_CLAUSES = re.compile(r"\s*[.;!\n,]+\s+|\s+(?:but|and then|then)\s+|\s+(instead of|rather than|over)\s+", re.IGNORECASE)
+_CLAUSES = re.compile(
+    r"\s*[.;!\n,]+\s+|\s+(?:but|and then|then)\s+|\s+(instead of|rather than|over|except(?: for)?|other than)\s+",
+    re.IGNORECASE,
+)
 """Between the parts of a sentence; the group holds what turns a preference around."""
 
 
@@ -101,25 +120,41 @@ def is_question(text: str) -> bool:
     return bool(_QUESTION.search(text.strip()))
 
 
+def told_of(text: str) -> str:
+    """The sentences of a text that are no questions; a wish in a question's polite form ("could you use DPO?") is none.
+
+    Empty where a person only asks.
+    """
+    told = []
+    for sentence in _SENTENCES.split(text.strip()):
+        said = _ASKED_POLITELY.sub("", sentence)
+        if not is_question(said.rstrip(" ?!") if said != sentence else sentence):
+            told.append(said)
+    return " ".join(told)
+
+
 def read_steer(text: str, names: Names) -> Steer | None:
     """What a person's words ask for, by their form and the names in them; None where they only ask a question."""
-    said = _ASKED_POLITELY.sub("", text)
-    if is_question(said.rstrip(" ?!") if said != text else text):
-        return None
     prefer: list[Wish] = []
     avoid: list[Wish] = []
     stop = steers = False
     side: list[Wish] | None = None
     turned = ""
-    for place, part in enumerate(_CLAUSES.split(said.rstrip(" ?!."))):
+    for place, part in enumerate(_CLAUSES.split(told_of(text).rstrip(" ?!."))):
         if place % 2:
             turned = part or ""
             continue
         clause = _POLITE.sub("", part)
-        if _STOP.search(clause):
-            stop = True
-            continue
-        if turned or _AVOID.search(clause):
+        if _GO_ON.search(clause):
+            side = prefer
+        elif ended := _STOP.search(clause):
+            clause = _UNTIL.split(clause[ended.end() :])[0]
+            if next(named(clause, names), None) is None:
+                stop = True
+                continue
+            # "stop ablating" ends one thing and not the search, "finish e2" none
+            side = prefer if ended.group().lower().startswith(("finish", "wrap")) else avoid
+        elif turned or _AVOID.search(clause):
             side = avoid
         elif _PREFER.search(clause):
             side = prefer
@@ -154,8 +189,9 @@ def bears_out(text: str, steer: Steer, names: Names) -> str:
             return f"there is no {wish.about} `{wish.name}` in this run"
         if wish not in there:
             return f"the person does not name the {wish.about} `{wish.name}`"
-    if steer.stop and not _STOP_WORDS.search(text):
-        return "the person does not ask to stop"
+    told = told_of(text)
+    if steer.stop and (not _STOP_WORDS.search(told) or _GO_ON.search(told)):
+        return "the person does not ask to stop in words that can be checked, such as: stop after this experiment"
     return ""
 
 

@@ -52,8 +52,8 @@ class ToolServer(Record):
         parts = urlsplit(self.url)
         if self.url and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("`url` is the http address of a server, such as http://127.0.0.1:8000/mcp")
-        if parts.password:
-            raise ValueError("give a `url` without a password, and the password as one of the `headers`")
+        if parts.username or parts.password:
+            raise ValueError("give a `url` without a password or a user, and those as one of the `headers`")
         return self
 
 

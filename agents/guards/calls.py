@@ -58,7 +58,7 @@ class Calls(AgentMiddleware[Any, Any, Any]):
             error=output.text[:LONGEST_ERROR] if output.failed else "",
         )  # fmt: skip
         shown = output.text if mine else self._outputs.shown(handle, output)
-        return _message(call, shown, failed=output.failed, handle=handle)
+        return _message(call, shown, failed=output.failed, handle="" if mine else handle)
 
 
 def errors_of_tools() -> ToolErrorMiddleware:

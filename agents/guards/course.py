@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agents.guards.repetition import Repetition
@@ -13,7 +13,7 @@ from agents.workbench import LONGEST_TOLD, Tell
 from shared_memory.records import canonical_digest
 
 if TYPE_CHECKING:
-    from langchain_core.messages import ToolCall
+    from langchain_core.messages import AIMessage
 
 HAND_IN = "hand_in"
 """The tool by which a record is handed in."""
@@ -41,16 +41,20 @@ class Course:
         self.results: dict[str, str] = {}
         """Digests of what calls of the last turn gave back, by handle."""
         self._role, self._tell, self._limits = role, tell, limits
-        self._calls: Sequence[ToolCall] = ()
+        self._asked: list[tuple[str, str]] = []
+        """Calls of the last turn in their order: digest, which is the same for the same call, and handle."""
         self._counted: Counter[str] = Counter()
         self._repetition = Repetition()
 
-    def judge(self, request: str, calls: Sequence[ToolCall]) -> None:
-        """Take in what the model calls for, and decide what of it is not carried out."""
-        self.request, self._calls, self.refused, self.results = request, calls, {}, {}
+    def judge(self, said: AIMessage) -> None:
+        """Take in what the model calls for, and decide what of it is not carried out; what is malformed never is."""
+        request = said.response_metadata["request"]
+        self.request, self._asked, self.refused, self.results = request, [], {}, {}
         ahead = self._repetition.copy()
-        for call in calls:
+        for call in said.tool_calls:
             handle, name = handle_of(request, call), call["name"]
+            if name == HAND_IN:
+                continue
             asked = canonical_digest([name, call["args"]])
             again = ahead.refusal(asked)
             if again:
@@ -60,6 +64,11 @@ class Course:
             else:
                 self._counted[name] += 1
             ahead.add(asked, self.results.get(handle, handle))
+            self._asked.append((asked, handle))
+        for broken in said.invalid_tool_calls:
+            asked = canonical_digest([broken["name"], broken["args"]])
+            self.results[asked] = "malformed"
+            self._asked.append((asked, asked))
 
     def came_back(self, handle: str, text: str) -> None:
         """Note what a call gave back; one that was refused keeps what it would have given."""
@@ -67,11 +76,10 @@ class Course:
 
     def warning(self) -> str:
         """What to tell the model of its last calls, once all have come back; empty where they lead on."""
-        for call in self._calls:
-            result = self.results.get(handle_of(self.request, call))
-            if result is not None:
-                self._repetition.add(canonical_digest([call["name"], call["args"]]), result)
-        self._calls = ()
+        for asked, handle in self._asked:
+            if handle in self.results:
+                self._repetition.add(asked, self.results[handle])
+        self._asked = []
         return self._repetition.warning()
 
     def tell_call(self, name: str, arguments: Any, handle: str = "", characters: int = 0, **more: Any) -> None:

@@ -15,6 +15,9 @@ LAST = f"[This is your last request: only `{HAND_IN}` is left. Hand in the best 
 MALFORMED = "not carried out: the arguments are no complete JSON object; send the call once more"
 CUT_OFF = "not carried out: the answer met the limit on tokens before the arguments ended; write less in one call"
 
+MOST_MALFORMED = 3
+"""Times in a loop that a record may be malformed; each may have cost the longest answer there is. More are refused."""
+
 Handler = Callable[[ModelRequest[Any]], ModelResponse[Any]]
 
 
@@ -28,6 +31,8 @@ class Turns(AgentMiddleware[Any, Any, Any]):
     def __init__(self, course: Course) -> None:
         super().__init__()
         self._course = course
+        self._malformed = 0
+        """Times that a record came malformed."""
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Handler) -> ModelResponse[Any]:
         """One turn; after the last one it ends the loop."""
@@ -40,13 +45,18 @@ class Turns(AgentMiddleware[Any, Any, Any]):
         response = handler(request.override(tools=[]) if last else request)
         said, *others = response.result
         assert isinstance(said, AIMessage)  # noqa: S101 - it is what a chat model gives back
+        handed_in = [call for call in said.tool_calls if call["name"] == HAND_IN]
+        malformed = [call for call in said.invalid_tool_calls if call["name"] == HAND_IN]
+        if last:  # nothing answers other calls any more
+            said = said.model_copy(update={"tool_calls": handed_in, "invalid_tool_calls": malformed})
+        course.judge(said)
         said, faults = self._repaired(said)
-        if last:
-            said = _handing_in(said)
-            faults = [fault for fault in faults if fault.name == HAND_IN]
-        course.judge(said.response_metadata["request"], [call for call in said.tool_calls if call["name"] != HAND_IN])
         result: Any = [said, *others, *faults]
-        return ModelResponse(result=result, structured_response=response.structured_response)
+        # LangChain takes several for a mistake, and goes on: how often one may be made is the loop's to say.
+        self._malformed += bool(malformed)
+        given = handed_in or (malformed if self._malformed > MOST_MALFORMED else [])
+        records = [call["args"] for call in given]
+        return ModelResponse(result=result, structured_response=records or None)
 
     def _repaired(self, said: AIMessage) -> tuple[AIMessage, list[ToolMessage]]:
         """What was said with every call well-formed, and the errors of those that were not.
@@ -63,12 +73,6 @@ class Turns(AgentMiddleware[Any, Any, Any]):
             faults.append(ToolMessage(reason, tool_call_id=key, name=name, status="error"))
             self._course.tell_call(name, redact(call["args"] or ""), error=reason)
         return said.model_copy(update={"tool_calls": calls, "invalid_tool_calls": []}), faults
-
-
-def _handing_in(said: AIMessage) -> AIMessage:
-    """What was said without calls that nothing answers any more."""
-    calls = [call for call in said.tool_calls if call["name"] == HAND_IN]
-    return said.model_copy(update={"tool_calls": calls})
 
 
 def answered(messages: list[AnyMessage]) -> AIMessage:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain.agents.middleware import (
     AgentMiddleware,
@@ -32,12 +33,22 @@ LONGEST_NOTE = 1_000
 
 RESULTS_KEPT = 3
 """Latest results of tools that are left when older ones are cleared."""
-TURNS_KEPT = 0.25
-"""Share of the room for the latest turns, when older ones are summed up."""
-WORTH_CLEARING = 0.6
-"""Where clearing results leaves more than this share of the room taken, turns are summed up too."""
 HEADROOM = 0.9
 """Share of the room that is used: tokens are counted by the characters of a text."""
+TURNS_KEPT = 0.25
+"""Share of what is free for turns that the latest ones may take, when older ones are summed up."""
+SUMMARY = 0.15
+"""Share of it that the summary may take, and that notes may."""
+WORTH_CLEARING = 0.6
+"""Where clearing results leaves more than this share of it taken, turns are summed up too."""
+A_RESULT = 0.25
+"""Share of it that one result of a tool may take."""
+RESULTS = 0.4
+"""Share of it that all results of one turn may: none is cleared before the model has seen it."""
+LEAST_FREE = 0.1
+"""Share of the room that is free for turns, however long the task is."""
+FEWEST_SHOWN = 500
+"""Bytes of a result that are shown, however little is free."""
 
 TOKENS_PER_CHARACTER = 1 / 3
 """Until the server has counted: cautious for English and code, and about right for a byte of Chinese."""
@@ -51,6 +62,7 @@ CLEARED = "[cleared]"
 CLEARED_BUT_KEPT = '[cleared; {tool}(handle="{handle}") shows it again]'
 
 Handler = Callable[[ModelRequest[Any]], ModelResponse[Any]]
+T = TypeVar("T")
 
 
 class Window(AgentMiddleware[Any, Any, Any]):
@@ -68,6 +80,7 @@ class Window(AgentMiddleware[Any, Any, Any]):
         """
         super().__init__()
         self._chat, self._fixed, self._outputs, self._course = chat, fixed, outputs, course
+        self._longest = outputs.longest
         self._room = int(HEADROOM * (window - min(chat.asked.room_for_an_answer, window // 2)))
         self._rate = TOKENS_PER_CHARACTER
         self._counted = 0.0
@@ -89,22 +102,29 @@ class Window(AgentMiddleware[Any, Any, Any]):
         Raises ContextExhausted where that is too long too, or nothing is left to leave out.
         """
         self._take_in(request.messages)
-        # Notes that a request was too long, so that a loop that runs again does not send it again.
-        overflow = canonical_digest([self._course.request, "overflow"])[:16]
-        if self._outputs.kept(overflow):
-            self._shorten(request)
-        elif self._size() > self._room:
+        if self._size() > self._taken + self._free:
             self._fit(request)
-        try:
-            response = handler(request.override(messages=self._messages()))
-        except ContextExhausted:
-            if not self._shown or self._outputs.kept(overflow):
-                raise
-            self._outputs.keep(overflow, Output(tool="", arguments={}, text="the request was too long"))
+
+        def send() -> ModelResponse[Any]:
+            return handler(request.override(messages=self._messages()))
+
+        response = self._unless_too_long("turn", send) if self._shown else send()
+        if response is None:
             self._shorten(request)
-            response = handler(request.override(messages=self._messages()))
-        self._count(response)
+            response = send()
+        self._learn_from(response)
         return response
+
+    def _unless_too_long(self, what: str, send: Callable[[], T]) -> T | None:
+        """What comes of a request; None where it was too long, which is noted for a loop that runs again."""
+        mark = canonical_digest([self._course.request, what])[:16]
+        if self._outputs.kept(mark):
+            return None
+        try:
+            return send()
+        except ContextExhausted:
+            self._outputs.keep(mark, Output(tool="", arguments={}, text="the request was too long"))
+            return None
 
     def _take_in(self, messages: Sequence[AnyMessage]) -> None:
         if not self._seen:
@@ -141,33 +161,45 @@ class Window(AgentMiddleware[Any, Any, Any]):
         """Tokens of the request as it stands."""
         return int(self._characters * self._rate)
 
-    def _tokens(self, messages: Sequence[Any]) -> int:
+    def _tokens(self, messages: Iterable[Any]) -> int:
         return int(sum(map(_characters, messages)) * self._rate)
 
-    def _counter(self, messages: Iterable[Any]) -> int:
-        return self._tokens(list(messages))
+    @property
+    def _taken(self) -> int:
+        """Tokens of what every request has: the system prompt, the tools and the task."""
+        return int(self._fixed * self._rate) + self._tokens([self._task])
 
-    def _count(self, response: ModelResponse[Any]) -> None:
-        """Learns from the server's own count how many tokens a character has."""
+    @property
+    def _free(self) -> int:
+        """Tokens that this leaves for turns."""
+        return max(int(LEAST_FREE * self._room), self._room - self._taken)
+
+    def _learn_from(self, response: ModelResponse[Any]) -> None:
+        """How many tokens a character has, from the server's own count; and what the results to come may take."""
         said = response.result[0]
-        if isinstance(said, AIMessage) and said.usage_metadata:
+        assert isinstance(said, AIMessage)  # noqa: S101 - it is what a chat model gives back
+        if said.usage_metadata:
             tokens = said.usage_metadata["input_tokens"]
             self._counted = max(self._counted, 1.1 * tokens / self._characters)
             self._rate = min(1.0, max(FEWEST_PER_CHARACTER, self._counted)) if self._counted else self._rate
+        share = min(A_RESULT, RESULTS / max(1, len(said.tool_calls)))
+        self._outputs.longest = min(self._longest, max(FEWEST_SHOWN, int(share * self._free / self._rate)))
 
     def _fit(self, request: ModelRequest[Any]) -> None:
-        self._clear(RESULTS_KEPT)
-        if self._size() > WORTH_CLEARING * self._room:
-            self._sum_up(request, int(TURNS_KEPT * self._room))
-        if self._size() > self._room:
-            self._clear(0)
+        """Leaves out what the model has seen; the results of its last turn stay, for it has not seen them yet."""
+        unseen = sum(1 for _ in takewhile(lambda each: isinstance(each, ToolMessage), reversed(self._shown)))
+        self._clear(max(RESULTS_KEPT, unseen))
+        if self._size() > self._taken + WORTH_CLEARING * self._free:
+            self._sum_up(request, int(TURNS_KEPT * self._free))
+        if self._size() > self._taken + self._free:
+            self._clear(unseen)
 
     def _shorten(self, request: ModelRequest[Any]) -> None:
         """For a request that was too long though it seemed to fit: the room is smaller than was thought."""
         self._room = min(self._room, int(0.8 * self._size()))
         self._clear(1)
-        self._sum_up(request, int(TURNS_KEPT * self._room / 2))
-        if self._size() > WORTH_CLEARING * self._room:
+        self._sum_up(request, int(TURNS_KEPT * self._free / 2))
+        if self._size() > self._taken + self._free:
             self._clear(0)
 
     def _clear(self, keep: int) -> None:
@@ -184,7 +216,7 @@ class Window(AgentMiddleware[Any, Any, Any]):
     def _sum_up(self, request: ModelRequest[Any], keep: int) -> None:
         """Puts a summary in the place of all but the latest turns: so many tokens of them stay, and one at least."""
         middleware: SummarizationMiddleware[Any, Any] = SummarizationMiddleware(
-            self._chat, trigger=("messages", 1), keep=("tokens", max(1, keep)), token_counter=self._counter,
+            self._chat, trigger=("messages", 1), keep=("tokens", max(1, keep)), token_counter=self._tokens,
             trim_tokens_to_summarize=None, summarizer=self._summary,
         )  # fmt: skip
         update = middleware.before_model({"messages": self._shown}, request.runtime)
@@ -197,19 +229,15 @@ class Window(AgentMiddleware[Any, Any, Any]):
 
     def _summary(self, messages: list[AnyMessage]) -> str:
         """What the model makes of turns; also puts it, and what was noted in them, where it is shown from now on."""
-        self._notes += [
-            str(call["args"].get("text", ""))
-            for message in messages
-            if isinstance(message, AIMessage)
-            for call in message.tool_calls
-            if call["name"] == NOTE
-        ]
+        calls = [call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
+        noted = [str(call["args"].get("text", "")) for call in calls if call["name"] == NOTE]
+        self._notes += [note for note in noted if 0 < len(note) <= LONGEST_NOTE and note not in self._notes]
         whole = "\n\n".join(filter(None, [self._so_far, *(_written(message) for message in messages)]))
-        handle = canonical_digest([self._course.request, "conversation"])[:16]
+        handle = canonical_digest([self._course.request, whole])[:16]
         notes = "\n".join(f"- {note}" for note in self._notes)
         self._outputs.keep(handle, Output(tool="", arguments={}, text=redact(f"{whole}\n\nNotes:\n{notes}")))
         said = self._said_in_short(messages) or _calls_of(messages)
-        most = int(self._room * 0.15 / self._rate)
+        most = int(SUMMARY * self._free / self._rate)
         words = f"Summary:\n{said[:most]}\n\nNotes:\n{notes[-most:] or '- none'}"
         self._so_far = (PROMPTS / "so_far.md").read_text("utf-8").format(handle=handle, fenced=fenced(words)).strip()
         return said or "-"
@@ -221,11 +249,9 @@ class Window(AgentMiddleware[Any, Any, Any]):
         if len(text) > most:  # its beginning has the summary before, its end the latest
             text = f"{text[: most // 3]}\n…\n{text[-most * 2 // 3 :]}"
         asked = f"Its task:\n\n{str(self._task.content)[: most // 3]}\n\nSo far:\n\n{fenced(text)}"
-        try:
-            system = SystemMessage((PROMPTS / "summary.md").read_text("utf-8").strip())
-            return self._chat.invoke([system, HumanMessage(asked)]).text.strip()
-        except ContextExhausted:
-            return ""
+        system = SystemMessage((PROMPTS / "summary.md").read_text("utf-8").strip())
+        said = self._unless_too_long(asked, lambda: self._chat.invoke([system, HumanMessage(asked)]))
+        return said.text.strip() if said else ""
 
 
 def note_taker() -> BaseTool:

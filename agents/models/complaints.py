@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from agents.models.answer import Refused
@@ -12,7 +14,8 @@ from shared_memory.errors import ContextExhausted, PostgradError, Unavailable
 from shared_memory.redaction import redact
 
 TIMEOUT_SECONDS = 300.0
-"""For one request: a reasoning model, or a model on a CPU, takes minutes. It is not sent again: it may be billed."""
+"""That a server may say nothing, before its first word or after another: a reasoning model, or a model on a CPU, takes
+minutes. A request without a first word is not sent again: it may be billed."""
 LONGEST_WAIT = 120.0
 """Seconds of `Retry-After` that are waited for; who is sent away for longer resumes the run later."""
 
@@ -62,9 +65,9 @@ def explained(error: Any, where: str, section: str, key: str) -> PostgradError:
     if number == 429:
         return Refused(f"{where} is over its rate limit; wait a little, then resume the run")
     if isinstance(error, load_litellm().Timeout):
-        return Unavailable(f"{where} gave no answer within {TIMEOUT_SECONDS:.0f} s; see to it, then resume the run")
+        return Unavailable(f"{where} gave no answer in time; see to it, then resume the run")
     cause = redact(" ".join(str(error).partition("Traceback")[0].split()))[:200]
-    if 400 <= number < 500:
+    if 300 <= number < 500:
         return Refused(f"{where} does not take the request ({cause}); check [{section}], then resume the run")
     kind = Refused if was_never_sent(error) else Unavailable
     return kind(f"{where} is out of reach ({cause}); see that it runs, then resume the run")
@@ -138,12 +141,18 @@ def is_worth_another_try(error: BaseException) -> bool:
 
 
 def retry_after(error: Any) -> float:
-    """Seconds that the server asks to wait; 0 where it does not say, in seconds."""
+    """Seconds that the server asks to wait, be it until a date; 0 where it does not say."""
     headers = getattr(error, "litellm_response_headers", None) or {}
+    said = headers.get("retry-after", "")
     try:
-        return max(0.0, float(headers.get("retry-after", 0)))
+        return max(0.0, float(said))
+    except ValueError:
+        pass
+    try:
+        until = parsedate_to_datetime(said)
     except ValueError:
         return 0.0
+    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _words(error: Any) -> str:

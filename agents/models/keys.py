@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from urllib.parse import urlsplit
 
 from agents.models.lite import load_litellm
@@ -20,11 +21,10 @@ NO_KEY = "none"
 def key_for(model: str, api_base: str, section: str) -> str | None:
     """The key to send; None leaves it to LiteLLM, which takes the provider's own from the environment.
 
-    A key goes to the provider, to an address that the environment names beside it, or to this machine. An `api_base`
-    out of a goal file is none of these: whoever wrote the file would be sent the key.
+    A key goes to the provider, to an address that the environment names for it, or to this machine. An `api_base` out
+    of a goal file is none of these: whoever wrote the file would be sent the key.
     """
-    named = {value for name, value in os.environ.items() if name.endswith(("_API_BASE", "_BASE_URL"))}
-    if not api_base or api_base in named:
+    if not api_base or api_base in _named_addresses(model):
         return _saved_token(model)
     own = os.environ.get(KEY_OF_THE_ENDPOINT.format(section=section.upper()))
     if own:
@@ -48,6 +48,19 @@ def name_of_the_key(model: str, api_base: str, section: str) -> str:
 def provider_of(model: str) -> str:
     """What the name of a model begins with; empty where it says no provider."""
     return model.partition("/")[0] if "/" in model else ""
+
+
+def _named_addresses(model: str) -> set[str]:
+    """Where the environment says that the models of a provider are; another one's address is not among them."""
+    litellm, provider = load_litellm(), provider_of(model)
+    if not provider:
+        try:
+            provider = litellm.get_llm_provider(model)[1]
+        except litellm.BadRequestError:
+            return set()
+    owners = ("HF", provider.upper()) if provider == HUGGING_FACE else (provider.upper(),)
+    variables = (re.fullmatch("(.+)(?:_API_BASE|_BASE_URL)", name) for name in os.environ)
+    return {os.environ[name[0]] for name in variables if name and any(owner.startswith(name[1]) for owner in owners)}
 
 
 def _saved_token(model: str) -> str | None:

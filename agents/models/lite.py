@@ -7,7 +7,10 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
 
 
 @lru_cache(maxsize=1)
@@ -24,24 +27,62 @@ def load_litellm() -> Any:
     litellm.telemetry = False
     litellm.suppress_debug_info = True  # it prints hints to standard output
     litellm.disable_streaming_logging = True  # a task for every word
+    _keep_at_home(litellm)
     return litellm
 
 
+def _keep_at_home(litellm: Any) -> None:
+    """Makes the clients that LiteLLM opens follow no redirect to another host.
+
+    httpx takes `Authorization` out of a request that is sent on, but no other header that holds a key (Anthropic's
+    `x-api-key`), and the conversation would go there, too.
+    """
+    from litellm.llms.custom_httpx.http_handler import HTTPHandler
+    from litellm.llms.openai.common_utils import BaseOpenAILLM
+
+    open_one, open_openais = HTTPHandler.create_client, BaseOpenAILLM._get_sync_http_client
+    HTTPHandler.create_client = lambda handler: _staying(open_one(handler))
+    BaseOpenAILLM._get_sync_http_client = staticmethod(lambda: _staying(open_openais()))
+
+
+def _staying(client: httpx.Client) -> httpx.Client:
+    hooks = client.event_hooks
+    client.event_hooks = {**hooks, "response": [*hooks["response"], _forget_another_host]}
+    return client
+
+
+def _forget_another_host(response: httpx.Response) -> None:
+    """A redirect to another host becomes the error that a redirect to nowhere is; one to its own, or to TLS, stays."""
+    here, there = response.url, response.url.join(response.headers.get("location", ""))
+    if there.host != here.host or (there.scheme, there.port) not in ((here.scheme, here.port), ("https", None)):
+        del response.headers["location"]
+
+
+FAULTS = ("error", "network_error")
+"""Reasons for the end of an answer that make it none, as OpenRouter and Zhipu say it."""
+
+
 class BrokeOff(Exception):
-    """A stream ended before the model did: its words are no answer."""
+    """An answer ended before the model did: its words are none."""
 
 
 class Client:
     """What ChatLiteLLM sends its requests with: LiteLLM, but for what it makes of a stream.
 
-    LiteLLM takes the end of a stream for the end of an answer, counts the words itself where the server does not, and
-    tells no price.
+    LiteLLM takes the end of a stream, and the fault that ended an answer, for the end of an answer; it counts the words
+    of a stream itself where the server does not, and tells no price of it.
     """
 
     def completion(self, **asked: Any) -> Any:
-        """See litellm.completion; a stream may raise BrokeOff."""
+        """See litellm.completion; may raise BrokeOff."""
         answer = load_litellm().completion(**asked)
-        return _watched(answer, asked["model"]) if asked.get("stream") else answer
+        if asked.get("stream"):
+            return _watched(answer, asked["model"])
+        for choice in answer.choices:
+            said = getattr(choice, "provider_specific_fields", None) or {}
+            if said.get("native_finish_reason") in FAULTS:  # LiteLLM makes a "stop" of them
+                raise BrokeOff(f"the answer of `{asked['model']}` broke off")
+        return answer
 
 
 def _watched(stream: Any, model: str) -> Iterator[Any]:

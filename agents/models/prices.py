@@ -45,7 +45,9 @@ class Prices:
         """What an answer cost that LiteLLM has priced at `usd`: it says 0, or nothing, of some that are listed."""
         if self._own:
             return self._own.usd_micro(request_tokens, answer_tokens)
-        return math.ceil(usd * MICRO_USD) if usd else self.most_usd_micro(request_tokens, answer_tokens)
+        if usd is not None and 0 < usd < math.inf:
+            return math.ceil(usd * MICRO_USD)
+        return self.most_usd_micro(request_tokens, answer_tokens)
 
 
 def _dearest(prices: Mapping[str, Any], way: str, request_tokens: int) -> float | None:

@@ -131,4 +131,4 @@ def is_public(address: str) -> bool:
         carried = at.ipv4_mapped or at.sixtofour or (IPv4Address(int(at) & 0xFFFFFFFF) if at in NAT64 else None)
         if carried is not None:
             return is_public(str(carried))
-    return at.is_global and not at.is_multicast
+    return at.is_global and not at.is_multicast and not at.is_reserved

@@ -52,8 +52,9 @@ class Allowance:
             for place, (flag, shown) in enumerate((("--llm-tokens", 1), ("--budget-usd", MICRO_USD))):
                 used, cap = sum(entry[place] for entry in booked), self._caps[place]
                 if asked[place] and used + asked[place] > cap:
+                    taken = "used, or held for requests on their way," if self._held else "used,"
                     raise BudgetSpent(
-                        f"{flag} is {cap / shown:,.6g}: {used / shown:,.6g} used, and the next request may take "
+                        f"{flag} is {cap / shown:,.6g}: {used / shown:,.6g} {taken} and the next request may take "
                         f"{asked[place] / shown:,.6g}; raise it to go on"
                     )
             self._held[key] = asked

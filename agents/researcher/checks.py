@@ -47,12 +47,6 @@ def says_number(text: str, number: float) -> bool:
     return any(abs(abs(found) - abs(number)) <= 1e-9 * max(1.0, abs(number)) for found in numbers_in(text))
 
 
-def figures_in(text: str) -> list[float]:
-    """The numbers of a sentence that are results: with decimals, or in per cent; not those of names (`Qwen2.5`)."""
-    found = re.findall(r"(?<![\w.,-])\d+(?:\.\d+(?![\w.])|(?=\s?%))", _text(text))
-    return [float(figure) for figure in found]
-
-
 def names(text: str, name: str) -> bool:
     """Whether a text speaks of something of that name: `gpqa_main` of GPQA, not `claimed` of AIME."""
     first = next((word for word in re.split(r"[\W_]+", name) if len(word) > 3), "")

@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from agents.researcher.checks import fault_of, figures_in, names, says_number
+from agents.researcher.attribution import fault_of_quotation, fault_of_section, pointed, results_in
+from agents.researcher.checks import fault_of, names, says_number
 from agents.researcher.papers.quotations import normalise
 from agents.researcher.shelf import PAPER, Reading, Shelf, is_section, key_of
 from shared_memory.record import Record, canonical_digest
@@ -94,13 +95,13 @@ class Notebook:
     def fault_of_expectation(self, expected: str, cited: Sequence[Finding]) -> str:
         """What a recipe promises that none of its findings has; empty where they bear it out."""
         borne = "\n".join(f"{each.claim} {each.number or ''} {each.quotation}" for each in cited)
-        wild = [each for each in figures_in(PAPER.sub("", expected)) if not says_number(borne, each)]
+        wild = _results_without(expected, borne)
         return f"`expected` has {wild[0]:g}, which none of its findings has" if wild else ""
 
     def _fault_of_numbers(self, finding: Finding, found: Reading, readings: list[Reading]) -> str:
         """What the source does not bear out of the finding's figures; empty where it does."""
         everything = "\n".join(reading.text for reading in readings)
-        computed = [each for each in figures_in(PAPER.sub("", finding.claim)) if not says_number(everything, each)]
+        computed = _results_without(finding.claim, everything)
         if computed:
             return f"the claim has {computed[0]:g}, which is not in the source; claim what it says, and compute nothing"
         if finding.benchmark and not names(everything, finding.benchmark):
@@ -109,12 +110,25 @@ class Notebook:
             return ""
         if not finding.benchmark:
             return f"say in `benchmark` what {finding.number:g} was measured on"
-        if says_number(finding.quotation, finding.number):
-            return ""
+        if says_number(pointed(finding.quotation), finding.number):
+            return fault_of_quotation(finding.number, finding.benchmark, finding.quotation, found.text)
         named = [each for each in readings if each is found or is_section(finding.section, each.section)]
-        if any(says_number(each.text, finding.number) and names(each.text, finding.benchmark) for each in named):
-            return ""
-        return f"{finding.number:g} is neither in the quotation nor in that section; quote the sentence or row with it"
+        having = [each.text for each in named if says_number(pointed(each.text), finding.number)]
+        faults = [
+            fault_of_section(finding.number, finding.benchmark, text)
+            for text in having
+            if names(text, finding.benchmark)
+        ]
+        if not faults:
+            return (
+                f"{finding.number:g} is neither in the quotation nor in that section; quote the sentence or row with it"
+            )
+        return "" if "" in faults else faults[0]
+
+
+def _results_without(words: str, text: str) -> list[float]:
+    """The results that a sentence tells and a text does not have."""
+    return [each for each in results_in(PAPER.sub("", words)) if not says_number(pointed(text), each)]
 
 
 def _id_of(finding: Finding) -> str:

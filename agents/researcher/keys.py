@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agents.researcher.addresses import origin, origins_of
+from shared_memory.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,16 @@ KEYS = (
 
 
 def headers_for(url: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The header that carries a token to this very origin; empty for every other, and where no token is set."""
+    """The header that carries a token to this very origin; empty for every other, and where no token is set.
+
+    Raises BadInput for a token that no header can carry.
+    """
     place = origin(url)
     for key in KEYS:
         if any(place in origins_of(name, environ) for name in key.services):
-            token = next((environ[name] for name in key.variables if environ.get(name)), "").strip()
+            variable = next((name for name in key.variables if environ.get(name)), "")
+            token = environ.get(variable, "").strip()
+            if not token.isascii() or not token.isprintable():
+                raise BadInput(f"{variable} has a character that no token has; copy it again")
             return {key.header: f"{key.prefix}{token}"} if token else {}
     return {}

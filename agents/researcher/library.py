@@ -11,10 +11,12 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from agents.researcher.addresses import check, origin
@@ -31,7 +33,11 @@ REDIRECTS = 5
 """That are followed for one page."""
 USER_AGENT = "postgrad (a research assistant; asks seldom and keeps what it gets)"
 GONE = (404, 410)
+ABSENT = 3600.0
+"""Seconds for which one library does not ask again for what was not there: a paper that has no HTML has none for every
+section of it."""
 KEPT = "what was fetched is kept"
+T = TypeVar("T")
 
 _locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
 _locks_guard = threading.Lock()
@@ -60,13 +66,13 @@ class Page:
 
     @property
     def text(self) -> str:
-        return self.content.decode(errors="replace")
+        return self.content.decode("utf-8-sig", errors="replace")
 
     def json(self) -> Any:
         """The value that the content is; raises Unavailable where it is no JSON."""
         try:
             return json.loads(self.content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # lists within lists without end are JSON that nobody reads
             raise Unavailable(f"{self.url} answers with something that is no JSON; try again later") from error
 
 
@@ -94,6 +100,9 @@ class Library:
         self._allowed = tuple(allowed)
         self._pauses = dict(pauses or {})
         self._backoff = backoff
+        self._tokens = True
+        self._absent: dict[Path, float] = {}
+        """Page → until when, by the monotonic clock, it counts as not there."""
         self._client: httpx.Client | None = None
         self._guard = threading.Lock()
 
@@ -117,18 +126,59 @@ class Library:
         file = self._file(url, params, accept)
         with _lock_of(file):
             page = _read(file)
-            if page is not None and (fresh_for is None or time.time() - page.fetched < fresh_for or self.offline):
+            if page is not None and (self.offline or _is_fresh(page, fresh_for)):
                 return page
+            if time.monotonic() < self._absent.get(file, 0.0):
+                raise NotFound(f"{_short(url)} is not there; check the name")
             if self.offline:
                 raise Unavailable(f"{_short(url)} is not in the library; ask for it once without POSTGRAD_OFFLINE")
             try:
                 fetched = self._fetch(url, params, accept)
+            except NotFound:
+                self._absent[file] = time.monotonic() + ABSENT
+                raise
             except Unavailable:
                 if page is None:
                     raise
                 return page
             _write(file, fetched)
             return fetched
+
+    def understood(
+        self,
+        read: Callable[[Page], T],
+        url: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        accept: str = "",
+        fresh_for: float | None = None,
+    ) -> T:
+        """What `read` makes of the page at an address: the boundary to what services answer.
+
+        An answer in a shape that `read` does not know is Unavailable, and is not kept: it may be a notice that the
+        service is being mended. Raises what `get` and `read` raise, too.
+        """
+        page = self.get(url, params, accept=accept, fresh_for=fresh_for)
+        try:
+            return read(page)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, Unavailable) as error:
+            with suppress(OSError):
+                if not self.offline:  # where it could not be had again, another release may still read it
+                    self._file(url, params or {}, accept).unlink(missing_ok=True)
+            if isinstance(error, Unavailable):
+                raise
+            raise Unavailable(
+                f"{_short(url)} answers in a shape that is not known; try again later, or look for a newer postgrad"
+            ) from error
+
+    def without_tokens(self) -> Self:
+        """This library, asking as nobody: for an address that somebody else may have chosen, since what a service shows
+        to the owner of a token only is no business of theirs.
+        """
+        self._connected()
+        nobody = copy(self)
+        nobody._tokens, nobody._absent = False, {}
+        return nobody
 
     def close(self) -> None:
         """Ends the connections; the next request opens new ones."""
@@ -167,7 +217,7 @@ class Library:
     def _send(self, url: httpx.URL, accept: str) -> httpx.Response:
         import httpx
 
-        headers = headers_for(str(url))
+        headers = headers_for(str(url)) if self._tokens else {}
         if accept:
             headers["Accept"] = accept
         try:
@@ -175,6 +225,9 @@ class Library:
         except httpx.HTTPError as error:
             reason = type(error).__name__
             raise Unavailable(f"{url.host} is out of reach ({reason}); run again when it is not, {KEPT}") from error
+        except OSError as error:  # of this machine: the file of the pauses, or the certificates
+            reason, place = error.strerror or type(error).__name__, error.filename or self._folder
+            raise Unavailable(f"{url.host} was not asked ({reason}: {place}); mend that and run again") from error
 
     def _connected(self) -> httpx.Client:
         with self._guard:
@@ -189,7 +242,7 @@ def _page_of(response: httpx.Response, url: httpx.URL, same_host: bool) -> Page:
     status, host = response.status_code, url.host
     if status in GONE:
         raise NotFound(f"{_short(str(url))} is not there; check the name")
-    if status == 429 or (status == 403 and response.headers.get("x-ratelimit-remaining") == "0"):
+    if status == 429 or (status == 403 and _is_limit(response)):
         raise Unavailable(f"{host} is asked too often for now; run again later, {KEPT}")
     if status in (401, 403):
         raise BadInput(f"{host} refuses {url.path} ({status}); check the token of that service in the environment")
@@ -199,11 +252,34 @@ def _page_of(response: httpx.Response, url: httpx.URL, same_host: bool) -> Page:
         raise Unavailable(f"{host} answers {status} for {url.path}; run again later, {KEPT}")
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     place = url if same_host else url.copy_with(query=None)
-    return Page(str(place.copy_with(fragment=None)), response.content, media_type, time.time())
+    return Page(str(place.copy_with(fragment=None)), _in_utf8(response, media_type), media_type, time.time())
+
+
+def _is_limit(response: httpx.Response) -> bool:
+    """Whether a 403 is one of GitHub's limits: that of an hour, or of too many at a time."""
+    return response.headers.get("x-ratelimit-remaining") == "0" or "retry-after" in response.headers
+
+
+def _in_utf8(response: httpx.Response, media_type: str) -> bytes:
+    """The body; text that is not in UTF-8 is made so, with a mark that outweighs what a page says of itself."""
+    content, named = response.content, response.charset_encoding or ""
+    if not named or not media_type.startswith("text/"):
+        return content
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        with suppress(LookupError, ValueError):  # an encoding that nobody knows
+            return content.decode(named, errors="replace").encode("utf-8-sig")
+    return content
 
 
 def _short(url: str) -> str:
     return url.partition("?")[0]
+
+
+def _is_fresh(page: Page, fresh_for: float | None) -> bool:
+    """A page from the future is not: the clock was wrong when it came."""
+    return fresh_for is None or 0 <= time.time() - page.fetched < fresh_for
 
 
 def _lock_of(file: Path) -> threading.Lock:
@@ -217,13 +293,16 @@ def _read(file: Path) -> Page | None:
     try:
         head, _, content = file.read_bytes().partition(b"\n")
         fields = json.loads(head)
-        return Page(fields["url"], content, fields["media_type"], fields["fetched"])
+        if len(content) != fields.get("size", len(content)):
+            return None
+        return Page(fields["url"], content, fields["media_type"], float(fields["fetched"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _write(file: Path, page: Page) -> None:
-    head = json.dumps({"url": page.url, "media_type": page.media_type, "fetched": page.fetched}, ensure_ascii=False)
+    fields = {"url": page.url, "media_type": page.media_type, "fetched": page.fetched, "size": len(page.content)}
+    head = json.dumps(fields, ensure_ascii=False)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, head.encode() + b"\n" + page.content)

@@ -36,6 +36,12 @@ class Fits(Record):
         sized = self.min_m <= parameters / 1e6 < self.max_m
         return sized and (not self.benchmarks or bool(set(self.benchmarks) & set(benchmarks)))
 
+    @property
+    def sizes(self) -> str:
+        """`1B to 20B`, `up to 1B`."""
+        low, high = (f"{each / 1000:g}B" for each in (self.min_m, self.max_m))
+        return f"{low} to {high}" if self.min_m else f"up to {high}"
+
 
 class Entry(Record):
     """A recipe of the library."""

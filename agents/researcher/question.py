@@ -12,6 +12,7 @@ from pydantic import Field, create_model
 from agents.brain import Role
 from agents.loop import work
 from agents.prompting import conversation, fill
+from agents.researcher.attribution import KNOWN_BENCHMARKS
 from agents.researcher.findings import Notebook
 from agents.researcher.proposal import Evidence, facts_of, recipes_of
 from agents.researcher.team import limited
@@ -26,6 +27,7 @@ USUAL_METHODS = ("sft", "dpo", "grpo")
 """Whose recipes are asked for where a question names no method: the schema of each is sent with every request."""
 CITED = re.compile(r"\[([a-z0-9][a-z0-9., -]*)\]")
 """Ids of findings in a summary."""
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 LIKE_AN_ID = re.compile(r"[a-z0-9][a-z0-9.-]*-[0-9a-f]{6}")
 """As the notebook makes them."""
 
@@ -44,12 +46,6 @@ _NO_BENCHMARKS = re.compile(
     r"SFT|DPO|KTO|GRPO|RLOO|GKD|AdamW|GPT|BERT|DAPO|ORPO|SimPO|OK|PDF|US|UK|GB|TB|FP\d+|BF\d+|INT\d+|\d.*)"
 )
 _BENCHMARK_LIKE = re.compile(r"(?<![\w/-])(?=[\w-]*[A-Z][\w-]*[A-Z])[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*(?![\w/])")
-_KNOWN_BENCHMARKS = re.compile(
-    r"\b(?:gpqa|gsm-?8k|aime(?:\s?'?\d{2,4})?|ifeval|ifbench|humaneval|mbpp|mmlu(?:[-_ ]?pro)?|bfcl|hellaswag|"
-    r"truthfulqa|winogrande|bbh|livecodebench|livebench|healthbench|arena[- ]?hard|math[- ]?500|swe-?bench|"
-    r"alpaca ?eval|mt-?bench)\b",
-    re.IGNORECASE,
-)
 _MODELS = re.compile(
     r"qwen|llama|gemma|mistral|phi-|smollm|olmo|deepseek|gpt|claude|gemini|granite|falcon", re.IGNORECASE
 )
@@ -76,11 +72,14 @@ class Question:
     @property
     def benchmarks(self) -> tuple[str, ...]:
         """What it names that results are measured on, as far as spelling tells."""
-        found = [match[0] for match in _KNOWN_BENCHMARKS.finditer(self.text)]
+        known = list(KNOWN_BENCHMARKS.finditer(self.text))
+        found = [match[0] for match in known]
         found += [
             match[0]
             for match in _BENCHMARK_LIKE.finditer(self.text)
-            if not _NO_BENCHMARKS.fullmatch(match[0]) and not _MODELS.search(match[0])
+            if not _NO_BENCHMARKS.fullmatch(match[0])
+            and not _MODELS.search(match[0])
+            and not any(each.start() <= match.start() and match.end() <= each.end() for each in known)
         ]
         first = {each.casefold(): each for each in reversed(found)}
         return tuple(first[key] for key in dict.fromkeys(each.casefold() for each in found))
@@ -148,4 +147,10 @@ def _fault_of_summary(given: Answer, notebook: Notebook, library: dict[str, Find
     if strange:
         return f"the summary cites {strange[0]!r}, which is no finding; cite the ids that `record_finding` gave back"
     why = notebook.fault_of_expectation(CITED.sub("", given.summary), list(known.values()))
-    return why.replace("`expected`", "`summary`").replace("none of its findings", "no finding")
+    if why:
+        return why.replace("`expected`", "`summary`").replace("none of its findings", "no finding")
+    for sentence in _SENTENCE.split(given.summary):
+        cited = [known[name] for name in cited_in(sentence) if name in known]
+        if notebook.fault_of_expectation(CITED.sub("", sentence), cited):
+            return f"the summary says {sentence[:120]!r} without the id of the finding that has this figure"
+    return ""

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from agents.researcher import playbook
 from agents.researcher.findings import Filed
 from agents.researcher.papers.records import Paper
 from agents.researcher.proposal import UNVERIFIED
 from agents.researcher.question import CITED
 from agents.researcher.reading_room import address_of
 from agents.researcher.shelf import PAPER
-from shared_memory.recipes import Recipe, numbers_of, title_of
+from shared_memory.recipes import Recipe, numbers_of, recipe_of, title_of
 from shared_memory.records import Finding
 from shared_memory.redaction import redact, redact_plain
 
@@ -56,7 +57,9 @@ def papers_of(papers: Sequence[Paper]) -> list[dict[str, Any]]:
 
 
 def recipes_of(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
-    return [recipe.plain() for recipe in recipes]
+    """Recipes as plain data; those of the built-in library with `fits`, the models and benchmarks that they are for."""
+    fits = {entry.recipe.id: entry.fits for entry in playbook.library()[0]}
+    return [recipe.plain() | ({"fits": fits[recipe.id].plain()} if recipe.id in fits else {}) for recipe in recipes]
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -138,13 +141,11 @@ def _recipes(recipes: Sequence[Mapping[str, Any]], of_finding: Mapping[str, int 
 
 
 def _details(recipe: Mapping[str, Any]) -> str:
-    from shared_memory.recipes import recipe_of
-
-    numbers = numbers_of(recipe_of(dict(recipe)))
+    numbers = numbers_of(recipe_of({key: value for key, value in recipe.items() if key != "fits"}))
+    sized = f", for models of {playbook.Fits.model_validate(recipe['fits']).sizes}" if "fits" in recipe else ""
     written = ", ".join(f"{name} {_value(value)}" for name, value in numbers.items() if value not in ("", None))
-    return (
-        f"**{shown(recipe['id'])}**: {shown(recipe['reason'])}\n\n{shown(written)}. Source: {shown(recipe['source'])}."
-    )
+    head = f"**{shown(recipe['id'])}**{sized}: {shown(recipe['reason'])}"
+    return f"{head}\n\n{shown(written)}. Source: {shown(recipe['source'])}."
 
 
 def _value(value: Any) -> str:
@@ -161,7 +162,8 @@ def _findings(heading: str, findings: Sequence[Mapping[str, Any]], numbers: Mapp
 
 def _finding(each: Mapping[str, Any], numbers: Mapping[str, int]) -> str:
     number = f" [{numbers[each['source']]}]" if each["source"] in numbers else ""
-    result = f"{each['number']:g} on {shown(each['benchmark'])}; " if each["number"] is not None else ""
+    measured = f" on {shown(each['benchmark'])}" if each["benchmark"] else ""
+    result = f"{each['number']:g}{measured}; " if each["number"] is not None else ""
     place = f"{shown(each['section'])}; " if each["section"] else ""
     unchecked = "from the built-in library" if number else shown(each["source"])
     checked = "quotation checked" if each["verified"] else unchecked

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agents.researcher.checks import squeezed
 from agents.researcher.papers.ids import arxiv_id, paper_id
-from shared_memory.errors import BadInput
+from shared_memory.errors import BadInput, Unavailable
 from shared_memory.record import Record, canonical_digest
 from shared_memory.redaction import redact
 from shared_memory.run_paths import write_atomically
@@ -21,6 +21,10 @@ _OF_ARXIV = re.compile(
     r"(?i)(https?://)?((www\.|export\.)?arxiv\.org|ar5iv\.(labs\.arxiv\.)?org)/"  # its pages
     r"|(https?://(dx\.)?doi\.org/|doi\s*:\s*)?10\.48550/|[a-z.-]+/\d{7}(v\d+)?$"  # its DOIs, and ids of old papers
 )
+
+
+_CITED = re.compile(r"(?i)arxiv[\s:]+(?=[a-z][a-z.-]*/\d{7}(?:v\d+)?$)")
+"""Before the id of an old paper."""
 
 
 class Reading(Record):
@@ -45,14 +49,21 @@ class Shelf:
         self._putting = threading.Lock()
 
     def put(self, reading: Reading) -> None:
-        """Keep it, without secrets, as a model is shown it; the same text of the same source again changes nothing."""
+        """Keep it, without secrets, as a model is shown it; the same text of the same source again changes nothing.
+
+        Raises Unavailable where it cannot be written: what is not kept could not be quoted.
+        """
         reading = reading.model_copy(update={"text": redact(reading.text)})
         place = self._folder / _folder_name(reading.source)
         file = place / f"{canonical_digest([reading.section, reading.text])[:24]}.json"
         with self._putting:
-            if not file.exists():
+            if file.exists():
+                return
+            try:
                 place.mkdir(parents=True, exist_ok=True)
                 write_atomically(file, reading.model_dump_json().encode(errors="replace"))
+            except OSError as error:
+                raise Unavailable(f"what was read was not kept ({error.strerror}); make room in {place}") from error
 
     def of(self, source: str, section: str = "") -> list[Reading]:
         """What was read of a source, that section first; empty where nothing was."""
@@ -71,11 +82,11 @@ def key_of(source: str) -> str:
 
     Of addresses only arXiv's own are a paper's: anybody may write `arxiv` into a path, or under a paper elsewhere.
     """
-    source = source.strip()
+    source = _CITED.sub("", source.strip())
     if not _ADDRESS.match(source) or _OF_ARXIV.match(source):
         with suppress(BadInput):
             if name := arxiv_id(paper_id(source)):
-                return f"arxiv {name}"
+                return f"arxiv {name}".casefold()
     paper = PAPER.search(source)
     if paper and "arxiv" in source.casefold() and not _ADDRESS.match(source):
         return f"arxiv {paper[1]}"

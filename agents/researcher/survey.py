@@ -7,11 +7,12 @@ benchmark's name, is quoted word for word with its place; whether it answers the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from agents.researcher import playbook
+from agents.researcher.attribution import KNOWN_BENCHMARKS, is_same, naming, rows
 from agents.researcher.checks import names, numbers_in
 from agents.researcher.findings import LONGEST_CLAIM, Filed, Notebook
 from agents.researcher.papers import reading
@@ -34,7 +35,6 @@ _RESULTS = re.compile(r"result|experiment|evaluation|benchmark|performance|ablat
 _RESULT = re.compile(r"(?<![\w.,-])\d{1,3}(?:\.\d+\s?%?|\s?%)(?![\w.])")
 """A number as results are written: with decimals, or in per cent."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z(\[])|\n{2,}")
-_CELL = re.compile(r"(?<!\\)\|")
 Note = Callable[[str], None]
 T = TypeVar("T")
 
@@ -73,9 +73,10 @@ def survey(question: Question, room: ReadingRoom, notebook: Notebook, note: Note
 def library_for(question: Question) -> tuple[dict[str, Finding], dict[str, Recipe]]:
     """The built-in recipes that fit a question by method and size, and the findings that they rest on.
 
-    Those for its benchmarks come first, those for others last.
+    Those that were measured on its benchmarks or are meant for them come first, those for others last.
     """
     entries, findings = playbook.library()
+    known = {each.id: each for each in findings}
     low, high = question.millions
     fitting = [
         entry
@@ -87,13 +88,20 @@ def library_for(question: Question) -> tuple[dict[str, Finding], dict[str, Recip
 
     def rank(entry: playbook.Entry) -> int:
         own = " ".join(entry.fits.benchmarks)
-        if any(names(own, benchmark) for benchmark in question.benchmarks):
+        if any(names(own, each) for each in question.benchmarks) or is_measured(entry.recipe, known, question):
             return 0
         return 2 if own else 1
 
     recipes = [entry.recipe for entry in sorted(fitting, key=rank)[:MOST_RECIPES]]
     cited = {name for recipe in recipes for name in recipe.findings}
     return {each.id: each for each in findings if each.id in cited}, {recipe.id: recipe for recipe in recipes}
+
+
+def is_measured(recipe: Recipe, findings: Mapping[str, Finding], question: Question) -> bool:
+    """Whether a recipe rests on a finding with a number for a benchmark of the question."""
+    cited = [findings[name] for name in recipe.findings if name in findings]
+    numbered = [each.benchmark for each in cited if each.number is not None]
+    return any(is_same(each, benchmark) for each in numbered for benchmark in question.benchmarks)
 
 
 def _tried(look: Callable[[], T], found: Surveyed) -> T | None:
@@ -158,30 +166,20 @@ def _sentences(kept: Reading, benchmark: str) -> Iterator[Finding]:
         numbers = list(_RESULT.finditer(said))
         if "|" in said or len(said) > LONGEST_CLAIM or not numbers or not names(said, benchmark):
             continue
-        at = said.casefold().find(benchmark.casefold())
-        nearest = min(numbers, key=lambda match: abs(match.start() - max(at, 0)))
+        known = [match.start() for match in KNOWN_BENCHMARKS.finditer(said) if is_same(match[0], benchmark)]
+        at = known[0] if known else max(said.casefold().find(benchmark.casefold()), 0)
+        nearest = min(numbers, key=lambda match: abs(match.start() - at))
         yield _quoted(kept, benchmark, nearest[0], said, said)
 
 
 def _rows(kept: Reading, benchmark: str) -> Iterator[Finding]:
     """Rows of a Markdown table with a result in the columns whose headings name the benchmark."""
-    header: list[str] = []
-    for line in kept.text.splitlines():
-        cells = [cell.strip() for cell in _CELL.split(line.strip().strip("|"))] if "|" in line else []
-        if not cells:
-            header = []
-        elif not header:
-            header = cells
-        elif len(cells) != len(header) or not re.search(r"\w", line):
-            continue
-        elif cells[0] == header[0]:  # a second line of headings under the first
-            header = [name if name == cell else f"{name} {cell}" for name, cell in zip(header, cells, strict=True)]
-        else:
-            columns = [place for place, name in enumerate(header) if place and names(name, benchmark)]
-            results = [(header[place], match[0]) for place in columns if (match := _RESULT.search(cells[place]))]
-            for heading, number in results[:1]:
-                claim = f"{cells[0]}: {number} on {heading}"[:LONGEST_CLAIM]
-                yield _quoted(kept, benchmark, number, *(each.replace("\\|", "|") for each in (line.strip(), claim)))
+    for line, headings, cells in rows(kept.text):
+        columns = [place for place in naming(benchmark, headings) if place]
+        results = [(headings[place], match[0]) for place in columns if (match := _RESULT.search(cells[place]))]
+        for heading, number in results[:1]:
+            claim = f"{cells[0]}: {number} on {heading}"[:LONGEST_CLAIM]
+            yield _quoted(kept, benchmark, number, *(each.replace("\\|", "|") for each in (line.strip(), claim)))
 
 
 def _quoted(kept: Reading, benchmark: str, number: str, quotation: str, claim: str) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -66,7 +66,17 @@ def ask(questions: Sequence[str], bench: Workbench, notebook: Notebook) -> str:
     """
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         asked = {each: pool.submit(_searched, each, bench, notebook) for each in dict.fromkeys(questions)}
-    return "\n\n".join(f"{question}\n{each.result()}" for question, each in asked.items())
+    return "\n\n".join(f"{question}\n{_outcome(each)}" for question, each in asked.items())
+
+
+def _outcome(search: Future[str]) -> str:
+    """What a sub-search gave back. An error that nobody foresaw is its own, as any tool's is; see `errors_of_tools`."""
+    try:
+        return search.result()
+    except PostgradError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the boundary around one of several
+        return f"This sub-search failed: {type(error).__name__}: {error}"
 
 
 def _searched(question: str, bench: Workbench, notebook: Notebook) -> str:

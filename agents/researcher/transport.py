@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
@@ -31,6 +32,17 @@ RETRIES = 3
 LONGEST_WAIT = 60.0
 """Seconds of `Retry-After` that are waited for; who is sent away for longer asks again in a later run."""
 BUSY = (429, 500, 502, 503, 504)
+PACKED = ("", "identity", "gzip", "deflate")
+"""Encodings of a body that are unpacked, one at a time: each makes at most a thousand bytes of one. Others, and one
+inside another, make millions, all of them at once."""
+
+
+@dataclass
+class _Turn:
+    """One host's turn to be asked."""
+
+    wait: float
+    """Seconds after it in which nobody asks that host."""
 
 
 class Door(httpx.BaseTransport):
@@ -51,8 +63,11 @@ class Door(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         url = str(request.url)
-        with self._turn(url):
+        with self._turn(url) as turn:
             response = self._send(request, url)
+            asked = _asked_wait(response)
+            if response.status_code in BUSY and asked <= LONGEST_WAIT:  # whoever comes next waits as well
+                turn.wait = max(turn.wait, asked)
             try:
                 return _whole(response, url)
             finally:
@@ -68,7 +83,7 @@ class Door(httpx.BaseTransport):
         addresses = addresses_of(url, needed=not proxy)
         if proxy:
             if proxy not in self._proxies:
-                self._proxies[proxy] = httpx.HTTPTransport(verify=self._tls, proxy=proxy, limits=NOT_KEPT)
+                self._proxies[proxy] = self._through(proxy)
             return self._proxies[proxy].handle_request(request)
         failure: httpx.ConnectError | httpx.ConnectTimeout | None = None
         for address in addresses:
@@ -85,27 +100,38 @@ class Door(httpx.BaseTransport):
                 failure = error
         raise failure or httpx.ConnectError(f"no address of {host}", request=request)
 
+    def _through(self, proxy: str) -> httpx.HTTPTransport:
+        try:
+            return httpx.HTTPTransport(verify=self._tls, proxy=proxy, limits=NOT_KEPT)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:  # SOCKS, or no address
+            kind = proxy.partition("://")[0]
+            raise Unavailable(
+                f"the proxy of the environment cannot be used ({kind}); set HTTPS_PROXY to one of http://"
+            ) from error
+
     @contextmanager
-    def _turn(self, url: str) -> Iterator[None]:
+    def _turn(self, url: str) -> Iterator[_Turn]:
         """Waits until a host may be asked again; no other process or thread asks it meanwhile."""
         name, pause = self._pause_of(url)
+        turn = _Turn(pause)
         if pause <= 0:
-            yield
+            yield turn
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / name).open("a+") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             stream.seek(0)
             try:
-                last = float(stream.read() or 0)
+                last, wait = map(float, stream.read().split())
             except ValueError:
-                last = 0.0
-            time.sleep(min(max(last + pause - time.time(), 0.0), pause))
+                last, wait = 0.0, 0.0
+            wait = min(max(wait, pause), LONGEST_WAIT)
+            time.sleep(min(max(last + wait - time.time(), 0.0), wait))  # no longer, where the clock was set back
             try:
-                yield
+                yield turn
             finally:
                 stream.truncate(0)
-                stream.write(f"{time.time():.3f}")
+                stream.write(f"{time.time():.3f} {turn.wait:.3f}")
 
     def _pause_of(self, url: str) -> tuple[str, float]:
         """Under which name the pauses of an address are kept, and seconds; none for a server on this machine."""
@@ -150,6 +176,8 @@ def _whole(response: httpx.Response, url: str) -> httpx.Response:
     host = httpx.URL(url).host
     if response.status_code in BUSY and wait > LONGEST_WAIT:
         raise Unavailable(f"{host} asks to come again in {wait:.0f} s; run again then")
+    if response.headers.get("content-encoding", "").strip().lower() not in PACKED:
+        raise Unavailable(f"{host} packs its page in a way that was not asked for, so it is not read; take another")
     body, started = bytearray(), time.monotonic()
     for chunk in response.iter_bytes():
         body += chunk
@@ -190,7 +218,7 @@ def client(folder: Path, pauses: Mapping[str, float], backoff: float, user_agent
     return httpx.Client(
         transport=RetryTransport(Door(folder, pauses), retry),
         timeout=TIMEOUT,
-        headers={"User-Agent": user_agent},
+        headers={"User-Agent": user_agent, "Accept-Encoding": "gzip, deflate"},
         follow_redirects=False,
         trust_env=False,
     )

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from agents.jobs.base import read_events
 from agents.jobs.in_process import CANCEL, LOG, InProcessRunner, KeptStatus
+from agents.tool_outputs import output_of
 from agents.tools.offer import described
 from shared_memory.actions import UNKNOWN, ActionRequest
 from shared_memory.errors import PostgradError, Uncertain
@@ -127,7 +128,7 @@ class ActionRunner(InProcessRunner[_Status]):
         _make_for_good(folder / BEGUN)
         began = time.monotonic()
         try:
-            text = cut(self._call(status.request), LONGEST_RESULT)
+            text = cut(_seen(status.request, self._call(status.request)), LONGEST_RESULT)
         except PostgradError as error:
             why = described(redact(f"{UNKNOWN}{error}" if isinstance(error, Uncertain) else str(error)))
             self.tell(folder, f"error: {why}")
@@ -148,6 +149,11 @@ def _as_it_was_left(folder: Path, status: _Status) -> _Status:
         f"and is not done again: look at {status.request.source}"
     )
     return status.model_copy(update={"state": JobState.FAILED, "error": error})
+
+
+def _seen(request: ActionRequest, answer: str) -> str:
+    """An answer as a loop would show it: without secrets, and without what only machines see."""
+    return output_of({"name": request.tool, "args": {}}, answer).text
 
 
 def cut(text: str, most: int) -> str:

@@ -16,6 +16,8 @@ LONGEST_DESCRIPTION = 600
 """Characters of a description that are shown: somebody else's words, which a model reads with every request."""
 LONGEST_PARAMETERS = 4000
 """Characters of a tool's JSON Schema; a longer one is shown without its descriptions."""
+WORDS = ("description", "title", "examples")
+"""Keys of a schema that are only words for whoever reads it."""
 LONGEST_ANSWER = 200_000
 """Characters of an answer that are taken at all."""
 
@@ -55,7 +57,25 @@ class Offer:
         foreign = [name for name in arguments if name not in known]
         if foreign and not self.parameters.get("additionalProperties"):
             return f"{self.name} has no `{foreign[0]}`; it has {', '.join(known) or 'no arguments'}"
+        try:
+            json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError:
+            return f"{self.name} takes JSON, which has no NaN, no Infinity and no half of a character"
         return ""
+
+    def misfit_of(self, arguments: Mapping[str, Any]) -> str:
+        """Why they do not fit the schema: for a call that a person is asked about, and whose error nobody could read.
+
+        A call that is made at once the tool may take all the same, as many take `"5"` for a number.
+        """
+        from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
+
+        validator = _validator_of(self.parameters)
+        try:
+            wrong = best_match(validator.iter_errors(dict(arguments)))
+        except RecursionError:  # a schema that points at itself: the tool says the rest
+            return ""
+        return f"{self.name}: `{wrong.json_path}`: {described(wrong.message)}" if wrong else ""
 
 
 def name_of(who: str, tool: str) -> str:
@@ -70,27 +90,52 @@ def described(text: str) -> str:
 
 
 def parameters_of(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema of arguments as it is shown. Raises ValueError where it is none, or too long even in short."""
+    """A schema of arguments as it is shown. Raises ValueError where it is none, or too long even in short.
+
+    One that a provider would refuse ends the run of whoever is offered it, and not the tool's server.
+    """
+    from jsonschema.exceptions import SchemaError
+    from langchain_core.utils.json_schema import dereference_refs
+
     if schema.get("type") != "object":
         raise ValueError("its arguments are no JSON object")
-    shown = {"properties": {}, **schema}
-    if len(json.dumps(shown)) > LONGEST_PARAMETERS:
-        shown = _without_words(shown)
+    whole = {"properties": {}, **schema}
+    shown: dict[str, Any] = _shown(whole, words=len(json.dumps(whole)) <= LONGEST_PARAMETERS)
     if len(json.dumps(shown)) > LONGEST_PARAMETERS:
         raise ValueError(f"the schema of its arguments is longer than {LONGEST_PARAMETERS} characters")
+    try:
+        _validator_of(shown).check_schema(shown)
+        dereference_refs(shown)  # as LangChain does when it offers the tool
+    except SchemaError as error:
+        raise ValueError(f"the schema of its arguments is none: {described(error.message)}") from error
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"the schema of its arguments points nowhere: {described(str(error))}") from error
     return shown
 
 
-def _without_words(schema: Any, named: bool = False) -> Any:
-    """named: whether the keys are names of arguments, which may be called anything."""
+def _validator_of(schema: dict[str, Any]) -> Any:
+    """jsonschema's, of the draft that the schema names."""
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+    from jsonschema.validators import validator_for  # type: ignore[import-untyped]
+
+    return validator_for(schema, default=Draft202012Validator)(schema)
+
+
+def _shown(schema: Any, words: bool, named: bool = False) -> Any:
+    """A schema with its descriptions cut, or without its words.
+
+    named: whether the keys are names of arguments, which may be called anything.
+    """
     if isinstance(schema, list):
-        return [_without_words(entry) for entry in schema]
+        return [_shown(entry, words) for entry in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: _without_words(value, named=not named and key in ("properties", "$defs"))
+        key: described(value)
+        if key in WORDS and not named and isinstance(value, str)
+        else _shown(value, words, named=not named and key in ("properties", "$defs"))
         for key, value in schema.items()
-        if named or key not in ("description", "title", "examples")
+        if named or words or key not in WORDS
     }
 
 
@@ -99,12 +144,14 @@ def text_of(content: Any) -> str:
     if not isinstance(content, str):
         blocks = content if isinstance(content, list) else [content]
         content = "\n".join(map(_of_a_block, blocks))
-    return redact(content[:LONGEST_ANSWER]).encode(errors="replace").decode()
+    return redact(content)[:LONGEST_ANSWER].encode(errors="replace").decode()  # a cut secret is not known as one
 
 
 def _of_a_block(block: Any) -> str:
+    if isinstance(block, dict) and isinstance(block.get("resource"), dict):  # as MCP puts a file into an answer
+        block = {"type": "text" if "text" in block["resource"] else "file", **block["resource"]}
     if isinstance(block, dict) and block.get("type") == "text":
         return str(block.get("text", ""))
     if isinstance(block, dict) and block.get("type") in ("image", "file", "audio"):
-        return f"[{block['type']}, {block.get('mime_type') or 'of an unnamed kind'}]"
+        return f"[{block['type']}, {block.get('mime_type') or block.get('mimeType') or 'of an unnamed kind'}]"
     return block if isinstance(block, str) else json.dumps(block, ensure_ascii=False, default=str)

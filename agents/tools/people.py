@@ -103,6 +103,7 @@ class People:
                 timeout=config.timeout,
             )
             for listed in self._listed(name, find_out)["tools"]
+            if not config.tools or listed["tool"] in config.tools  # a person may have taken one away since
         ]
 
 
@@ -118,7 +119,8 @@ def _reading(offer: Offer) -> BaseTool:
     from agents.tools.calling import calling
 
     def call(arguments: Mapping[str, Any]) -> str:
-        _require_sound(offer, arguments)
+        if fault := offer.fault_of(arguments):
+            raise BadInput(fault)
         return offer.call(redact_plain(arguments), offer.timeout)
 
     described = f"{offer.description} (A tool of {offer.source}, in its own words.)"
@@ -130,7 +132,8 @@ def _asking(offer: Offer, role: str, actions: Actions) -> BaseTool:
     from agents.tools.calling import calling
 
     def ask(arguments: Mapping[str, Any]) -> str:
-        _require_sound(offer, arguments)
+        if fault := offer.fault_of(arguments) or offer.misfit_of(arguments):
+            raise BadInput(fault)
         request = actions.ask(
             role=role,
             tool=offer.name,
@@ -146,8 +149,3 @@ def _asking(offer: Offer, role: str, actions: Actions) -> BaseTool:
         "only asks for it.)"
     )
     return calling(offer.name, described, offer.parameters, ask)
-
-
-def _require_sound(offer: Offer, arguments: Mapping[str, Any]) -> None:
-    if fault := offer.fault_of(arguments):
-        raise BadInput(fault)

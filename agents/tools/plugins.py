@@ -8,10 +8,12 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
+from agents.brain import Role
 from agents.tools.offer import Offer, described, name_of, parameters_of, text_of
 from shared_memory.errors import PostgradError, Uncertain
 from shared_memory.redaction import redact
@@ -23,10 +25,13 @@ GROUP = "postgrad.tools"
 READ_ONLY, UNATTENDED, ROLES = "read_only", "unattended", "roles"
 """What a tool says of itself, in its `metadata` or its `extras`."""
 
+_loading = threading.Lock()
+
 
 def plugins() -> tuple[list[Offer], list[str]]:
     """All tools of all packages, and a line on each that cannot be used."""
-    return _plugins(tuple(sys.path))
+    with _loading:  # side by side, they would put back each other's stdout
+        return _plugins(tuple(sys.path))
 
 
 @lru_cache(maxsize=4)
@@ -41,14 +46,16 @@ def _plugins(path: tuple[str, ...]) -> tuple[list[Offer], list[str]]:
                 if offer.name in offers:
                     raise ValueError(f"there are two tools called {offer.name}")
                 offers[offer.name] = offer
-        except Exception as error:  # noqa: BLE001 - the boundary to a stranger's package: whatever it raises, it is out
-            line = described(f"{type(error).__name__}: {error}")
+        # The boundary to a stranger's package: whatever it raises, an exit too, it is out.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            line = described(redact(f"{type(error).__name__}: {error}"))
             faults.append(f"the tools `{point.name}` of {package} cannot be used ({line}); mend or uninstall it")
     return list(offers.values()), faults
 
 
 def _offered(point: EntryPoint, package: str) -> list[Offer]:
-    return [_offer(point.name, package, tool) for tool in _tools_in(point.load())]
+    with redirect_stdout(sys.stderr):  # with --json, stdout is one document of ours
+        return [_offer(point.name, package, tool) for tool in _tools_in(point.load())]
 
 
 def _tools_in(found: Any, called: bool = False) -> Iterator[BaseTool]:
@@ -71,17 +78,30 @@ def _offer(who: str, package: str, tool: BaseTool) -> Offer:
 
     said: Mapping[str, Any] = {**(tool.extras or {}), **(tool.metadata or {})}
     roles = said.get(ROLES, ())
-    function = convert_to_openai_tool(tool)["function"]
+    roles = (roles,) if isinstance(roles, str) else tuple(roles)
+    if foreign := [role for role in roles if role not in list(Role)]:
+        raise ValueError(f"there is no role {foreign[0]!r}; there are {', '.join(Role)}")
+    parameters = parameters_of(convert_to_openai_tool(tool)["function"].get("parameters") or {"type": "object"})
+    if injected := _required_by(tool) - parameters["properties"].keys():
+        raise ValueError(f"{tool.name} needs `{min(injected)}` injected, which only a graph of its own could do")
     return Offer(
         name=name_of(who, tool.name),
         source=f"the package {package}",
         description=described(tool.description),
-        parameters=parameters_of(function.get("parameters") or {"type": "object"}),
+        parameters=parameters,
         read_only=said.get(READ_ONLY) is True,
         unattended=said.get(UNATTENDED) is True,
         call=partial(_call, tool),
-        roles=(roles,) if isinstance(roles, str) else tuple(roles),
+        roles=roles,
     )
+
+
+def _required_by(tool: BaseTool) -> set[str]:
+    """Names of the arguments that a call cannot do without, those that no model is told of included."""
+    if isinstance(tool.args_schema, dict):
+        return set()
+    fields = getattr(tool.get_input_schema(), "model_fields", {})
+    return {field.alias or name for name, field in fields.items() if field.is_required()}
 
 
 def _call(tool: BaseTool, arguments: Mapping[str, Any], seconds: float) -> str:

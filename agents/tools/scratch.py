@@ -5,6 +5,7 @@ Nobody is asked before such a program runs, so it does in the sandbox or not at 
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ from shared_memory.redaction import redact
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
-FACTS, CODE = "facts.json", "code.py"
+FACTS, CODE = "facts.json", "program.py"
+"""Not `code.py`: that would stand in for the library's module, which its debugger imports."""
 LIMITS = sandbox.Limits(seconds=60.0, memory=2 * sandbox.GIB, disk=256 * sandbox.MIB, output=256 * 1024)
 """Of one call; the folder is that of all calls of one proposal together."""
 LONGEST_CODE = 100_000
@@ -42,6 +44,8 @@ def run_python(brief: Brief, bench: Workbench, facts_json: str) -> BaseTool:
     from agents.tools.calling import calling
 
     folder = bench.outputs / "scratch" / canonical_digest(facts_json)[:16]
+    for other in set(folder.parent.glob("*")) - {folder}:  # of proposals that were handed in
+        shutil.rmtree(other, ignore_errors=True)
     data = [Path(dataset.path) for dataset in brief.datasets.values() if Path(dataset.path).is_file()]
     seen = f" The run's data sets can be read: {', '.join(map(str, data))}." if data else ""
 
@@ -50,6 +54,9 @@ def run_python(brief: Brief, bench: Workbench, facts_json: str) -> BaseTool:
         if not isinstance(code, str) or len(code) > LONGEST_CODE:
             raise BadInput(f"`code` is the text of a program, up to {LONGEST_CODE} characters")
         with _one_at_a_time:
+            for name in (CODE, FACTS):
+                if (folder / name).is_dir():  # the last program's idea
+                    shutil.rmtree(folder / name)
             result = sandbox.run(
                 [sys.executable, CODE],
                 {CODE: code.encode(errors="replace"), FACTS: facts_json},

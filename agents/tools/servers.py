@@ -1,33 +1,28 @@
-"""MCP servers as tools: started when first needed, given none of our tokens, and stopped with the run.
-
-A program gets a search path, a home of its own under ours, and what its `env` in config.toml names (the MCP library
-adds LOGNAME, USER, SHELL and TERM); an address gets the headers that the config names, on its own origin only (the
-client follows no redirect that leaves it). A program runs as the person who runs postgrad: it is kept from our
-environment, not from the machine.
-"""
+"""MCP servers as tools: started when first needed, called from any thread, and stopped with the run."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import json
 import os
-import re
-import string
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.tools.connection import Connection, first_line, waited_for
 from agents.tools.offer import described, parameters_of, text_of
+from agents.tools.sessions import with_address, with_program, without_secrets_of
 from shared_memory.errors import BadInput, PostgradError, Unavailable, Uncertain
-from shared_memory.redaction import REDACTED, redact
+from shared_memory.redaction import redact, redact_plain
 from shared_memory.tool_servers import ToolServer
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from mcp import ClientSession
+    from mcp.types import CallToolResult
 
 START_SECONDS = 20.0
 """In which a server has to be there, and to say what tools it has."""
@@ -37,11 +32,15 @@ MOST_TOOLS = 64
 """Tools of one server; `tools` in its table chooses among more."""
 LONGEST_LOG = 2**20
 """Bytes of what a server prints on standard error, after which its log begins anew with its next call."""
-SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|AUTH", re.IGNORECASE)
-"""Names in a table whose values are secrets even where they are written out in it."""
-SHORTEST_SECRET = 8
-CONNECTION_CLOSED, TIMED_OUT = -32000, 408
-"""Codes of the MCP library's own errors, after which nobody knows what the server did."""
+CONNECTION_CLOSED = (-32000, "Connection closed")
+"""Code and message of the MCP library's own error, after which nobody knows what the server did; servers use the code
+for errors of theirs."""
+SESSION_FORGOTTEN = 32600
+"""The library's code, which no server uses, for a 404: the server began anew, or has waited too long for us."""
+
+
+class _Unheard(Unavailable):
+    """A call that did not reach its server."""
 
 
 class Server:
@@ -54,7 +53,7 @@ class Server:
         self._folder = folder
         self._connection: Connection | None = None
         self._opening = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: set[Connection] = set()
         """Connections on their way to their end."""
         self._log_begins = 0
         """Byte of the log at which the latest start begins."""
@@ -72,18 +71,19 @@ class Server:
         Raises Uncertain where the server died or said nothing for `seconds`; Unavailable where it was not reached, and
         PostgradError where it says that it could not do it: then nothing was done.
         """
-        return waited_for(self._call(tool, dict(arguments), seconds), START_SECONDS + seconds)
+        return waited_for(self._call(tool, dict(arguments), seconds), 2 * START_SECONDS + seconds)
 
     def stop(self) -> None:
         """End it; a later call starts it again."""
-        with suppress(Unavailable):
-            waited_for(self._end(), STOP_SECONDS)
+        _stop([self])
 
     async def _listing(self) -> list[dict[str, Any]]:
         tools = (await self._connected()).tools
         chosen = self._config.tools
         if absent := [name for name in chosen if name not in tools]:
-            raise BadInput(f"the MCP server `{self.name}` has no tool `{absent[0]}`; it has {', '.join(tools)}")
+            raise BadInput(
+                f"the MCP server `{self.name}` has no tool `{absent[0]}`; it has {described(', '.join(tools))}"
+            )
         kept = [tool for name, tool in tools.items() if not chosen or name in chosen]
         if len(kept) > MOST_TOOLS:
             raise BadInput(
@@ -95,14 +95,15 @@ class Server:
     def _listed(self, tool: BaseTool) -> dict[str, Any]:
         try:
             parameters = parameters_of(tool.args_schema if isinstance(tool.args_schema, dict) else {})
+            shown = json.loads(self._without_its_own(json.dumps(redact_plain(parameters), ensure_ascii=False)))
         except ValueError as error:
             raise BadInput(
-                f"the tool `{described(tool.name)}` of the MCP server `{self.name}` cannot be used ({error}); choose "
-                f"others by `tools` in [mcp.{self.name}]"
+                f"the tool `{described(tool.name)}` of the MCP server `{self.name}` cannot be used "
+                f"({self._cause(error)}); choose others by `tools` in [mcp.{self.name}]"
             ) from error
         read_only = (tool.metadata or {}).get("readOnlyHint") is True
         described_as = described(self._without_its_own(redact(tool.description)))
-        return {"tool": tool.name, "description": described_as, "parameters": parameters, "read_only": read_only}
+        return {"tool": tool.name, "description": described_as, "parameters": shown, "read_only": read_only}
 
     async def _connected(self) -> Connection:
         """Its connection, opened where there is none."""
@@ -114,7 +115,7 @@ class Server:
                 async with asyncio.timeout(START_SECONDS):
                     await asyncio.shield(connection.ready)
             except TimeoutError:
-                self._drop()
+                self._drop(connection)
                 raise Unavailable(self._fault(f"said nothing within {START_SECONDS:g} s")) from None
             except PostgradError:
                 self._connection = None
@@ -125,65 +126,95 @@ class Server:
             return connection
 
     async def _call(self, name: str, arguments: dict[str, Any], seconds: float) -> str:
-        from langchain_core.tools import ToolException
-        from mcp import McpError
+        """One call; again where the server had ended, or forgotten the session, before it heard of the first."""
+        try:
+            return await self._called(name, arguments, seconds)
+        except _Unheard:
+            return await self._called(name, arguments, seconds)
 
+    async def _called(self, name: str, arguments: dict[str, Any], seconds: float) -> str:
         connection = await self._connected()
         self._shorten_log()
-        tool = connection.tools.get(name)
-        if tool is None:
+        if connection.session is None or name not in connection.tools:
             raise PostgradError(f"the MCP server `{self.name}` has no tool `{name}` any more")
-        # Not through LangChain's own call: an argument may have a name that is LangChain's.
-        calling = asyncio.ensure_future(tool.coroutine(**arguments))  # type: ignore[attr-defined]
-        await asyncio.wait({calling, connection.task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if not calling.done():
-            calling.cancel()
-            died = connection.task.done()
-            self._drop()
-            what = "ended while it was called" if died else f"gave no answer within {seconds:g} s"
-            raise Uncertain(self._fault(what))
-        try:
-            content, artifact = calling.result()
-        except ToolException as error:
-            raise PostgradError(self._without_its_own(text_of(str(error)))) from error
-        except McpError as error:
-            if error.error.code not in (CONNECTION_CLOSED, TIMED_OUT):
-                raise PostgradError(self._without_its_own(text_of(str(error)))) from error
-            self._drop()
-            raise Uncertain(self._fault("ended while it was called")) from error
-        except Exception as error:
-            self._drop()
-            raise Uncertain(self._fault(f"was lost while it was called: {self._cause(error)}")) from error
-        return self._without_its_own(text_of(content or (artifact or {}).get("structured_content", "")))
+        with connection.in_use():
+            # Not through the adapter's tool, which takes an argument called `runtime` for its own.
+            calling = asyncio.ensure_future(connection.session.call_tool(name, arguments))
+            try:
+                await asyncio.wait({calling, connection.task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                if calling.done():
+                    return self._answer(calling, connection)
+                self._drop(connection)
+                raise self._lost(connection) or Uncertain(self._fault(f"gave no answer within {seconds:g} s"))
+            finally:
+                calling.cancel()
 
-    def _cause(self, error: Exception) -> str:
+    def _answer(self, calling: asyncio.Future[CallToolResult], connection: Connection) -> str:
+        """What an ended call came to. Raises what `call` does, and _Unheard."""
+        from anyio import BrokenResourceError, ClosedResourceError
+        from mcp import McpError
+
+        try:
+            result = calling.result()
+        except (BrokenResourceError, ClosedResourceError) as error:
+            self._drop(connection)
+            raise _Unheard(self._fault("has ended")) from error
+        except McpError as error:
+            if error.error.code == SESSION_FORGOTTEN:
+                self._drop(connection)
+                raise _Unheard(self._fault("has forgotten the session")) from error
+            if (error.error.code, error.error.message) == CONNECTION_CLOSED:
+                self._drop(connection)
+                raise self._lost(connection) or Uncertain(self._fault("ended while it was called")) from error
+            raise PostgradError(self._without_its_own(text_of(str(error)))) from error
+        except Exception as error:  # the boundary to what a server may answer: it was called, and is there still
+            raise Uncertain(self._fault(f"gave an answer that is none: {self._cause(error)}")) from error
+        said = [block.model_dump(mode="json", exclude_none=True) for block in result.content]
+        text = self._without_its_own(text_of(said or result.structuredContent or ""))
+        if result.isError:
+            raise PostgradError(text or f"the MCP server `{self.name}` says that it failed, and not why")
+        return text
+
+    def _lost(self, connection: Connection) -> PostgradError | None:
+        """What the end of a connection says of the call that was waited for; None where it has not ended.
+
+        What became of one of several calls says nothing of the others.
+        """
+        from httpx import ConnectError, ConnectTimeout, HTTPStatusError
+
+        if not connection.task.done():
+            return None
+        error, alone = connection.lost, connection.in_flight_at_its_end == 1
+        if alone and isinstance(error, ConnectError | ConnectTimeout):
+            return _Unheard(self._fault(f"could not be reached: {self._cause(error)}"))
+        if alone and isinstance(error, HTTPStatusError) and error.response.is_client_error:
+            return Unavailable(self._fault(f"refused the call: {self._cause(error)}"))
+        why = f": {self._cause(error)}" if error else ""
+        return Uncertain(self._fault(f"ended while it was called{why}"))
+
+    def _cause(self, error: BaseException) -> str:
         return self._without_its_own(first_line(error))
 
     def _without_its_own(self, text: str) -> str:
-        """A text without the secrets that only this server was given; the rest of its address may be one."""
-        if self._config.url:
-            text = text.replace(self._config.url, f"{'/'.join(self._config.url.split('/')[:3])}/…")
-        for key, value in (self._config.env | self._config.headers).items():
-            named = [os.environ.get(name, "") for name in re.findall(r"\$\{?([A-Za-z_]\w*)", value)]
-            written = value.split()[-1:] if SECRET.search(key) and not named else []
-            for secret in (*named, *written):
-                text = text.replace(secret, REDACTED) if len(secret) >= SHORTEST_SECRET else text
-        return text
+        return without_secrets_of(self._config, text)
 
-    def _drop(self) -> None:
-        """Leave the connection, without waiting for its end."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+    def _drop(self, connection: Connection | None) -> None:
+        """Leave a connection, without waiting for its end; another one, opened meanwhile, stays."""
+        if connection is None:
+            return
+        if self._connection is connection:
+            self._connection = None
+        self._leaving.add(connection)
+        connection.task.add_done_callback(lambda task: self._leaving.discard(connection))
+        connection.retire()
+
+    async def end(self) -> None:
+        """Leave its connections, whatever is in flight, and wait until they are gone."""
+        self._drop(self._connection)
+        for connection in self._leaving:
             connection.leave.set()
-            if not connection.ready.done():
-                connection.task.cancel()  # it is still being opened, and waits for something else
-            self._leaving.add(connection.task)
-            connection.task.add_done_callback(self._leaving.discard)
-
-    async def _end(self) -> None:
-        self._drop()
-        if self._leaving:
-            _, late = await asyncio.wait(self._leaving, timeout=STOP_SECONDS - 2)
+        if ending := [connection.task for connection in self._leaving]:
+            _, late = await asyncio.wait(ending, timeout=STOP_SECONDS - 2)
             for task in late:
                 task.cancel()  # a program is killed then
             if late:
@@ -215,53 +246,16 @@ class Server:
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[ClientSession]:
         """A session with the server, as its library has it: opened and closed by one task."""
-        from langchain_mcp_adapters.sessions import create_session
-        from mcp import ClientSession, StdioServerParameters
-        from mcp.client.stdio import stdio_client
-
         if self._config.url:
-            headers = self._filled(self._config.headers, "headers")
-            async with create_session(
-                {"transport": "streamable_http", "url": self._config.url, "headers": headers}
-            ) as session:
+            async with with_address(self.name, self._config) as session:
                 yield session
             return
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        program = StdioServerParameters(
-            command=self._config.command,
-            args=list(self._config.args),
-            env=self._environment(),
-            cwd=self._folder,
-        )
         self._shorten_log()
         with self._log.open("a", encoding="utf-8") as log:
             self._log_begins = log.seek(0, os.SEEK_END)
-            async with stdio_client(program, errlog=log) as (read, write), ClientSession(read, write) as session:
+            async with with_program(self.name, self._config, self._folder, log) as session:
                 yield session
-
-    def _environment(self) -> dict[str, str]:
-        own = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(self._folder),  # the person's has the Hub's token in it
-            "LANG": "C.UTF-8",
-        }
-        return own | self._filled(self._config.env, "env")
-
-    def _filled(self, values: Mapping[str, str], what: str) -> dict[str, str]:
-        """The values with `$NAME` replaced by that variable: one by one, by name, as the person wrote it."""
-        filled = {}
-        for key, value in values.items():
-            try:
-                filled[key] = string.Template(value).substitute(os.environ)
-            except KeyError as unset:
-                raise BadInput(
-                    f"[mcp.{self.name}] `{what}` needs {unset.args[0]}, which is not set; export it"
-                ) from None
-            except ValueError:
-                raise BadInput(
-                    f"[mcp.{self.name}] `{what}`: `{key}` has a $ that begins no name; write $$ for the sign itself"
-                ) from None
-        return filled
 
 
 _servers: dict[tuple[str, str], Server] = {}
@@ -280,8 +274,18 @@ def stop_servers(run_id: str | None = None) -> None:
     with _known:
         ending = [key for key in _servers if run_id in (None, key[0])]
         servers = [_servers.pop(key) for key in ending]
-    for server in servers:
-        server.stop()
+    if servers:
+        _stop(servers)
+
+
+def _stop(servers: Sequence[Server]) -> None:
+    """End them side by side: one that hears nothing takes long."""
+
+    async def end() -> None:
+        await asyncio.gather(*(server.end() for server in servers))
+
+    with suppress(Unavailable):
+        waited_for(end(), STOP_SECONDS)
 
 
 atexit.register(stop_servers)

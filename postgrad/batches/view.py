@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 from typing import Any, TextIO
 
@@ -49,6 +49,7 @@ def work_in_terminal(work: Batch, as_json: bool) -> int:
         console=terminal, transient=True, redirect_stdout=False, disable=not terminal.is_terminal,
     )  # fmt: skip
     task = bar.add_task("", total=len(work.entries))
+    out = sys.stdout
 
     def started(entry: Entry, run_id: str) -> None:
         text = one_line(entry.goal.text) if entry.goal else ""
@@ -56,11 +57,12 @@ def work_in_terminal(work: Batch, as_json: bool) -> int:
 
     def ended(result: Result) -> None:
         if as_json:
-            print(json.dumps(result.plain()), flush=True)
+            print(json.dumps(result.plain()), file=out, flush=True)
         _say(terminal, _line(result))
         bar.advance(task)
 
-    with _parked_by_signals(work), bar:
+    # A tool of a person's own may print whatever it likes.
+    with _parked_by_signals(work), bar, redirect_stdout(sys.stderr if as_json else out):
         results = work.run(on_result=ended, on_start=started)
     _show(work, results, terminal if as_json else _terminal(sys.stdout))
     return exit_code(work, results)

@@ -60,7 +60,8 @@ def question(evidence: Evidence) -> Section:
         ("Given data", ", ".join(goal.data.train) or "none"),
         (
             "Limits",
-            f"{dollars(limits.usd)}, {limits.hours:g} h, {limits.jobs} jobs, {limits.experiments} experiments, "
+            f"{dollars(limits.usd)}, {limits.hours:g} h, {limits.jobs} job{'s' * (limits.jobs != 1)}, "
+            f"{limits.experiments} experiment{'s' * (limits.experiments != 1)}, "
             f"{limits.llm_tokens:,} LLM tokens",
         ),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ class Choice(Record):
     why: str = ""
 
 
-def conversation(*, call: str = "") -> list[Message]:
-    return [{"role": "system", "content": "You choose."}, {"role": "user", "content": TASK}]
+def conversation(*, call: str = "", task: str = TASK) -> list[Message]:
+    return [{"role": "system", "content": "You choose."}, {"role": "user", "content": task}]
 
 
 def calls(*named: tuple[str, dict[str, Any] | str], **more: Any) -> Says:
@@ -56,6 +57,7 @@ class Loop:
 
     folder: Path
     tools: Sequence[BaseTool]
+    task: str = TASK
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, base_url: str, fault: Callable[[Choice], str] = lambda choice: "", **changes: Any) -> Choice:
@@ -67,7 +69,7 @@ class Loop:
             outputs=self.folder / "tools", library=self.folder / "library",
             tell=lambda kind, **fields: self.events.append({"kind": kind, **fields}), **changes,
         )  # fmt: skip
-        return work(bench, "trainer", Choice, conversation, self.tools, fault)
+        return work(bench, "trainer", Choice, partial(conversation, task=self.task), self.tools, fault)
 
     def told(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["kind"] == kind]

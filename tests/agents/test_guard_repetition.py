@@ -112,3 +112,20 @@ def test_calls_side_by_side_are_followed_in_their_order(tmp_path: Path) -> None:
         Loop(tmp_path, [look]).run(server.base_url)
     results = results_of(server.requests[-1])
     assert [TOLD in result for result in results] == [False] * 5 + [True, False, True]
+
+
+def test_the_same_malformed_call_is_warned_of_the_third_time(tmp_path: Path) -> None:
+    @tool
+    def look(place: str) -> str:
+        """Look at a place."""
+        return f"there is a stone at {place}"
+
+    def script(request: Request) -> Says:
+        turn = turns_of(request)
+        if turn == 4:
+            return hands_in(4)
+        return calls(("look", {"place": "home"})) if turn == 3 else calls(("look", '{"place": "ho'))
+
+    with openai_chat(script) as server:
+        Loop(tmp_path, [look]).run(server.base_url)
+    assert [TOLD in result for result in results_of(server.requests[-1])] == [False, False, True, False]

@@ -151,6 +151,27 @@ def test_a_lost_request_is_not_sent_again_where_a_cap_leaves_no_room_for_both(tm
     assert 0 < meter.budget.spent().held_llm_tokens < 12_000
 
 
+def test_an_answer_whose_run_is_killed_before_it_is_booked_is_booked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*booked: object) -> None:
+        raise SystemExit
+
+    meter = BudgetOf(tmp_path, Limits())
+    with openai_chat([HangUp(), Says({"number": 1})]) as server:
+        monkeypatch.setattr(meter, "settle", killed)
+        with pytest.raises(SystemExit):
+            ask(server.base_url, meter)
+        monkeypatch.delattr(meter, "settle")
+        held = meter.budget.spent().held_llm_tokens
+        for _ in range(2):
+            assert ask(server.base_url, meter) == 1
+    assert len(server.requests) == 2
+    spent = meter.budget.spent()
+    assert (spent.llm_tokens, spent.usd_micro) == (120, 450)
+    assert spent.held_llm_tokens == held / 2 > 0, "the one that was lost"
+
+
 def test_a_request_whose_answer_went_missing_is_booked_beside_what_was_paid(tmp_path: Path) -> None:
     meter = BudgetOf(tmp_path, Limits())
     with openai_chat([Says({"number": 1})]) as server:
@@ -159,3 +180,17 @@ def test_a_request_whose_answer_went_missing_is_booked_beside_what_was_paid(tmp_
             for file in meter.answers.iterdir():
                 file.unlink()
     assert meter.budget.spent().llm_tokens == 240
+
+
+@pytest.mark.parametrize("counts", [(-1, -1), (-100, 20)])
+def test_a_server_that_counts_fewer_than_no_tokens_has_the_worst_case_booked(
+    tmp_path: Path, counts: tuple[int, int]
+) -> None:
+    meter = BudgetOf(tmp_path, Limits())
+    with openai_chat([Says({"number": 1}, prompt_tokens=counts[0], completion_tokens=counts[1])]) as server:
+        for _ in range(2):
+            assert ask(server.base_url, meter) == 1
+    assert len(server.requests) == 1
+    spent = meter.budget.spent()
+    assert spent.llm_tokens > 8192
+    assert spent.usd_micro > 8192 * 10

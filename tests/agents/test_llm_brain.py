@@ -184,7 +184,7 @@ def test_names_that_a_training_script_gives_its_numbers_are_words_from_outside(b
 
     (request,) = server.requests
     assert facts_in(request)["experiments"]["e1"]["train"] == {"train_loss": 0.3, "tokens_per_second": 900.0}
-    assert words_in(request)["experiments"]["e1"]["reported"] == {order: 1.0}
+    assert words_in(request)["reported"] == {"e1": {order: 1.0}}
     before, _, after = _around_the_fence(request.messages[1]["content"])
     assert order not in before + after
 

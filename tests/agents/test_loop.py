@@ -117,6 +117,51 @@ def test_a_record_that_is_cut_off_is_not_a_refused_one(loop: Loop) -> None:
         assert loop.run(server.base_url).number == 4
 
 
+def test_a_record_that_is_cut_off_again_and_again_is_a_refused_one(loop: Loop) -> None:
+    half = calls(("hand_in", '{"number": 4, "wh'), finish_reason="length")
+    with openai_chat([half]) as server, pytest.raises(InvalidAnswer, match="no complete JSON object"):
+        loop.run(server.base_url)
+    assert len(server.requests) == 5
+
+
+def test_several_records_at_once_are_sent_back_once_unless_they_are_the_same(loop: Loop) -> None:
+    one, other = ("hand_in", {"number": 1, "why": ""}), ("hand_in", {"number": 2, "why": ""})
+    look_too = calls(("look", {"place": "home"}), one, other)
+    with openai_chat([look_too, hands_in(4)]) as server:
+        assert loop.run(server.base_url).number == 4
+    assert "several records came at once" in results_of(server.requests[1])[-1]
+    with openai_chat([calls(one, other)]) as server, pytest.raises(InvalidAnswer, match="several records"):
+        Loop(loop.folder / "again", loop.tools).run(server.base_url)
+    assert len(server.requests) == 2
+    with openai_chat([calls(one, one)]) as server:
+        assert Loop(loop.folder / "same", loop.tools).run(server.base_url).number == 1
+
+
+def test_a_name_that_no_tool_can_have_goes_back_as_one_that_it_can(loop: Loop) -> None:
+    """Providers refuse the whole conversation for it, and would again after every resumption."""
+    names = ("functions.look", "", "x" * 100)
+    with openai_chat([calls(*((name, {}) for name in names), ("look up", '{"pla')), hands_in(4)]) as server:
+        assert loop.run(server.base_url).number == 4
+    sent = [call["function"]["name"] for call in server.requests[1].messages[-5]["tool_calls"]]
+    assert sent == ["functions_look", "unknown", "x" * 64, "look_up"]
+    assert "functions_look is not a valid tool, try one of [look" in results_of(server.requests[1])[1]
+
+
+def test_a_call_beyond_its_limit_is_not_carried_out_and_a_malformed_one_does_not_count(loop: Loop) -> None:
+    def script(request: Request) -> Says:
+        turn = turns_of(request)
+        if turn == 4:
+            return hands_in(4)
+        return calls(("look", '{"place": "ho' if turn == 1 else {"place": f"place {turn}"}), ("count", {}))
+
+    with openai_chat(script) as server:
+        loop.run(server.base_url, limits={"look": 2})
+    looked = [told for told in loop.told("tool") if told["name"] == "look"]
+    assert [bool(told["error"]) for told in looked] == [False, True, False, True]
+    assert "`look` may be called 2 times" in looked[-1]["error"]
+    assert not any(told["error"] for told in loop.told("tool") if told["name"] == "count")
+
+
 def test_no_arguments_are_empty_arguments(loop: Loop) -> None:
     with openai_chat([calls(("count", "")), hands_in(4)]) as server:
         loop.run(server.base_url)

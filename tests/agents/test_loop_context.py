@@ -12,7 +12,7 @@ import pytest
 from langchain_core.tools import BaseTool, tool
 
 from shared_memory.errors import ContextExhausted
-from tests.agents.loops import TASK, Loop, calls, hands_in, results_of, tools_of
+from tests.agents.loops import TASK, Loop, calls, hands_in, results_of, tools_of, turns_of
 from tests.servers.openai_chat import TOO_LONG, Fault, Reply, Request, Says, openai_chat
 
 BYTES_PER_TOKEN = 3.6
@@ -87,6 +87,61 @@ def test_five_hundred_steps_of_one_role_in_a_window_of_16k(tmp_path: Path) -> No
     assert role.sums < 50
 
 
+@tool
+def survey(place: str) -> str:
+    """Survey a place."""
+    return f"{place}: " + " ".join(f"stone {number}" for number in range(900))
+
+
+@tool
+def read_stones(place: str) -> str:
+    """Read what is written on the stones of a place."""
+    return f"{place}: " + "石头在这里很多" * 600
+
+
+@pytest.mark.parametrize(
+    ("named", "window", "side_by_side", "task"),
+    [
+        ("survey", 16_384, 1, 40_000),
+        ("survey", 8_192, 1, 16_000),
+        ("survey", 16_384, 8, 3_000),
+        ("read_stones", 16_384, 4, 3_000),
+    ],
+)
+def test_a_result_is_shown_before_it_is_cleared(
+    tmp_path: Path, named: str, window: int, side_by_side: int, task: int
+) -> None:
+    """However long the task, and however many results come at once."""
+    turns, role = 8, Role(places=0, window=window)
+
+    def tokens(request: Request) -> int:
+        text = json.dumps(request.body, ensure_ascii=False)
+        return math.ceil(sum(1 if ord(sign) > 127 else 1 / 4 for sign in text))
+
+    def script(request: Request) -> Reply:
+        asked = tokens(request)
+        if asked + request.body["max_tokens"] > window:
+            role.refused += 1
+            return TOO_LONG["vllm"]
+        count = {"prompt_tokens": asked, "completion_tokens": 20}
+        if not tools_of(request):
+            role.sums += 1
+            return Says("It surveyed places.", **count)
+        latest = results_of(request)[-side_by_side:]
+        assert all("<untrusted" in result for result in latest)
+        role.at += 1
+        if role.at > turns:
+            return calls(("hand_in", {"number": 4, "why": ""}), **count)
+        places = range(role.at * 100, role.at * 100 + side_by_side)
+        return calls(*((named, {"place": f"place {place}"}) for place in places), **count)
+
+    loop = Loop(tmp_path, [survey, read_stones], task=f"{TASK} {'fact 12, ' * (task // 9)}")
+    with openai_chat(script) as server:
+        assert loop.run(server.base_url, window=window).number == 4
+    assert role.refused == 0
+    assert role.sums <= turns - 2  # not one for every turn
+
+
 def test_old_results_are_cleared_before_turns_are_summed_up_and_can_be_shown_again(tmp_path: Path) -> None:
     places = iter(range(1, 40))
     seen: list[str] = []
@@ -124,6 +179,24 @@ def test_a_request_that_is_too_long_is_shortened_by_force_and_sent_once_more(tmp
     assert second.requests == []
 
 
+def test_a_request_that_was_too_long_after_a_summary_is_not_sent_again(tmp_path: Path) -> None:
+    role = Role(places=30, window=8192)
+    refused: list[str] = []
+
+    def script(request: Request) -> Reply:
+        if role.sums == 1 and tools_of(request) and not refused:
+            refused.append(request.raw)
+            return TOO_LONG["vllm"]
+        return role(request)
+
+    with openai_chat(script) as server:
+        assert Loop(tmp_path, [look]).run(server.base_url, window=8192).number == 30
+    assert len(refused) == 1
+    with openai_chat(script) as second:
+        assert Loop(tmp_path, [look]).run(second.base_url, window=8192).number == 30
+    assert second.requests == []
+
+
 def test_a_request_that_is_too_long_twice_ends_it(tmp_path: Path) -> None:
     def script(request: Request) -> Reply:
         if not tools_of(request):
@@ -152,6 +225,9 @@ def test_where_even_the_summary_is_too_much_the_calls_stand_for_it(tmp_path: Pat
         assert Loop(tmp_path, [look]).run(server.base_url, window=8192).number == 30
     assert role.refused == 0
     assert 'called look({"place": "place ' in server.requests[-1].messages[1]["content"]
+    with openai_chat(script) as second:
+        assert Loop(tmp_path, [look]).run(second.base_url, window=8192).number == 30
+    assert second.requests == []
 
 
 def test_many_results_at_once_are_cleared_rather_than_too_much(tmp_path: Path) -> None:
@@ -181,6 +257,40 @@ def test_a_summary_is_words_from_outside(tmp_path: Path) -> None:
     assert "places were looked at." not in before
 
 
+def conversation_on_disk(folder: Path, text: str) -> str:
+    """What was said in full, from where a text says that it is, and what that goes on from."""
+    handles = re.findall(r'with handle "(\w+)"', text)
+    if not handles:
+        return text
+    kept: str = json.loads((folder / "tools" / f"{handles[-1]}.json").read_text())["text"]
+    assert f'handle "{handles[-1]}"' not in kept
+    return conversation_on_disk(folder, kept) + kept
+
+
+def test_two_summaries_for_one_request_lose_nothing_on_disk(tmp_path: Path) -> None:
+    role = Role(places=60, window=8192)
+    refused: list[int] = []
+
+    @tool("look")
+    def glance(place: str) -> str:
+        """Look at a place."""
+        return f"{place}: {'a stone, ' * 50}"
+
+    def script(request: Request) -> Reply:
+        if role.sums == 1 and tools_of(request) and not refused:
+            refused.append(role.at)
+            return TOO_LONG["vllm"]
+        return role(request)
+
+    with openai_chat(script) as server:
+        Loop(tmp_path, [glance]).run(server.base_url, window=8192)
+    sums = [place for place, request in enumerate(server.requests) if not tools_of(request)]
+    assert sums[1] == sums[0] + 2  # what was refused stands between them
+    kept = conversation_on_disk(tmp_path, server.requests[-1].messages[1]["content"])
+    for place in range(1, refused[0]):
+        assert f'calls look({{"place": "place {place}"}})' in kept
+
+
 def test_what_was_left_out_is_on_disk_in_full(tmp_path: Path) -> None:
     role = Role(places=30, window=8192)
     with openai_chat(role) as server:
@@ -188,6 +298,41 @@ def test_what_was_left_out_is_on_disk_in_full(tmp_path: Path) -> None:
     handle = re.findall(r'handle "(\w+)"', server.requests[-1].messages[1]["content"])[-1]
     kept = json.loads((tmp_path / "tools" / f"{handle}.json").read_text())["text"]
     assert "the stone of place 10 is red" in kept
+
+
+def test_every_handle_that_stands_for_a_result_has_it(tmp_path: Path) -> None:
+    """What was read on is no result of its own."""
+
+    def script(request: Request) -> Reply:
+        turn = turns_of(request)
+        if turn == 1:
+            handle = re.findall(r'read_output\(handle="(\w+)"', results_of(request)[0])[0]
+            return calls(("read_output", {"handle": handle, "offset": 2_000}))
+        return hands_in(4) if turn == 12 else calls(("survey", {"place": f"place {turn}"}))
+
+    with openai_chat(script) as server:
+        Loop(tmp_path, [survey]).run(server.base_url, window=14_000)
+    results = results_of(server.requests[-1])
+    assert "[cleared]" in results
+    handles = re.findall(r'cleared; read_output\(handle="(\w+)"', "\n".join(results))
+    assert len(handles) > 3
+    assert all((tmp_path / "tools" / f"{handle}.json").exists() for handle in handles)
+
+
+def test_a_note_that_was_refused_crowds_out_no_other(tmp_path: Path) -> None:
+    role = Role(places=30, window=8192)
+
+    def script(request: Request) -> Reply:
+        said = role(request)
+        if isinstance(said, Says) and role.at == 11 and tools_of(request):
+            return calls(*said.calls, ("take_note", {"text": "long " * 2_000}))
+        return said
+
+    with openai_chat(script) as server:
+        Loop(tmp_path, [look]).run(server.base_url, window=8192)
+    last = server.requests[-1].messages[1]["content"]
+    assert "the stone of place 10 is red" in last
+    assert "long long" not in last
 
 
 def test_a_note_has_a_length(tmp_path: Path) -> None:

@@ -78,6 +78,15 @@ def test_a_loop_that_has_ended_costs_nothing_the_second_time(tmp_path: Path) -> 
     assert set(looked(tmp_path).values()) == {1}
 
 
+@pytest.mark.parametrize("given", [r'{"place": "\ud800"}', '{"place": "home", "depth": NaN}'])
+def test_arguments_that_fit_in_no_file_are_kept_and_replayed_as_what_does(tmp_path: Path, given: str) -> None:
+    loop = Loop(tmp_path, [recorded(tmp_path, "", None)])
+    with openai_chat([calls(("look", given)), hands_in(4)]) as server:
+        first = loop.run(server.base_url)
+        assert loop.run(server.base_url) == first
+    assert len(server.requests) == 2
+
+
 def test_a_result_that_is_half_on_disk_is_made_again(tmp_path: Path) -> None:
     with openai_chat(script) as server:
         loop = Loop(tmp_path, [recorded(tmp_path, "", None)])

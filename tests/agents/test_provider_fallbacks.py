@@ -189,3 +189,32 @@ def test_a_role_falls_back_as_its_goal_says_and_who_is_shown_rows_does_not(
         assert second.requests == []
         assert turn(desk.language_model(goal, Role.DATA_ENGINEER, "openai/gpt-4o")) == "here"
     assert desk.budget(goal).spent().llm_tokens == 120
+
+
+def test_a_model_that_stands_in_and_reads_less_is_passed_over(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    fallen: list[str] = []
+    with (
+        openai_chat([NO_QUOTA]) as first,
+        openai_chat([TOO_LONG["vllm"]]) as second,
+        openai_chat([Says("here")]) as third,
+    ):
+        monkeypatch.setenv("HOSTED_VLLM_API_BASE", second.base_url)
+        monkeypatch.setenv("LM_STUDIO_API_BASE", third.base_url)
+        model = models(
+            first, fallbacks=(OTHER, "lm_studio/third"), on_fallback=lambda name, reason: fallen.append(name)
+        )
+        assert [turn(model, text) for text in ("hello", "again")] == ["here", "here"]
+    assert fallen == [OTHER, "lm_studio/third", "lm_studio/third"]
+    assert len(first.requests) == 1
+    assert len(second.requests) == 2, "it does not rest: it may read the next one"
+
+
+def test_a_request_that_only_a_stand_in_could_take_and_cannot_read_is_too_long(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with openai_chat([NO_QUOTA]) as first, openai_chat([TOO_LONG["vllm"], Says("short enough")]) as second:
+        monkeypatch.setenv("HOSTED_VLLM_API_BASE", second.base_url)
+        model = models(first, fallbacks=(OTHER,))
+        with pytest.raises(ContextExhausted, match=r"hosted_vllm/other.* longer context"):
+            turn(model, "long")
+        assert turn(model, "shortened") == "short enough"

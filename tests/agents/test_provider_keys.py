@@ -9,10 +9,11 @@ from langchain_core.messages import HumanMessage
 
 from agents.models.keys import key_for
 from shared_memory.errors import Unavailable
-from tests.agents.chat_models import Models
-from tests.servers.openai_chat import WRONG_KEY, ChatServer, Says, openai_chat
+from tests.agents.chat_models import WIRES, Models, address
+from tests.servers.openai_chat import WRONG_KEY, ChatServer, Fault, Says, openai_chat
 
 HUB = "huggingface/novita/meta-llama/llama"
+KEY = "sk-canary-1234567890abcdefghij"
 TOKEN, SAVED = "hf_" + "aB3dE" * 6, "hf_" + "zY8xW" * 6
 
 
@@ -112,3 +113,56 @@ def test_a_server_that_the_environment_names_needs_no_api_base(
         sent_key(models, server, name, "")
         assert models("", name).window == 4096
     assert server.requests[0].body["model"] == "mine"
+
+
+@pytest.mark.parametrize("name", ["anthropic/claude-sonnet-4-5", HUB])
+def test_a_key_does_not_go_to_the_address_of_another_provider(
+    models: Models, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with openai_chat([Says("hello")]) as server:
+        elsewhere = address(server, name).replace("127.0.0.1", "0.0.0.0")
+        monkeypatch.setenv("OPENAI_API_BASE", elsewhere)
+        monkeypatch.setenv("TRACKER_BASE_URL", elsewhere)
+        sent_key(models, server, name, elsewhere)
+        assert not any(secret in str(server.requests[0].headers) for secret in (KEY, TOKEN))
+        monkeypatch.setenv({HUB: "HF_API_BASE"}.get(name, "ANTHROPIC_BASE_URL"), elsewhere)
+        sent_key(models, server, name, elsewhere)
+        assert any(secret in str(server.requests[1].headers) for secret in (KEY, TOKEN))
+
+
+@pytest.mark.parametrize("name", WIRES)
+@pytest.mark.parametrize("on_words", [None, lambda text: None], ids=["whole", "streamed"])
+@pytest.mark.parametrize("status", [302, 307])
+def test_neither_a_key_nor_a_conversation_follows_a_redirect_to_another_host(
+    models: Models, monkeypatch: pytest.MonkeyPatch, name: str, on_words: object, status: int
+) -> None:
+    for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HF_TOKEN"):
+        monkeypatch.setenv(variable, KEY)
+    monkeypatch.setattr("agents.provider.time.sleep", lambda seconds: None)
+    path = {"anthropic": "/v1/messages", "ollama": "/api/chat"}.get(name.partition("/")[0], "/v1/chat/completions")
+    with openai_chat([Says("hello")]) as other:
+        moved = Fault(status, "moved", headers={"Location": other.root.replace("127.0.0.1", "localhost") + path})
+        with openai_chat([moved]) as server, pytest.raises(Unavailable, match=r"then resume the run"):
+            models(server, name, on_words=on_words).reply([HumanMessage("hello")], {})
+    assert server.requests
+    assert other.requests == other.looked_up == []
+
+
+def test_a_redirect_to_the_same_host_is_followed(models: Models) -> None:
+    moved = Fault(307, "moved", headers={"Location": "/v1/chat/completions"})
+    with openai_chat([moved, Says("hello")]) as server:
+        assert models(server, "hosted_vllm/mine").reply([HumanMessage("hello")], {}).content == "hello"
+    assert len(server.requests) == 2
+
+
+def test_nothing_is_printed_beside_what_is_ours(
+    models: Models, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with openai_chat([Says("hello")]) as server:
+        monkeypatch.setenv("HF_API_BASE", f"{server.base_url}/chat/completions")
+        models("", "huggingface/org/llama").reply([HumanMessage("hello")], {})
+    assert len(server.requests) == 1
+    assert (*capfd.readouterr(), caplog.text) == ("", "", "")

@@ -109,6 +109,15 @@ def test_what_the_provider_had_in_its_cache_costs_what_it_does(
     assert meter.tokens == 10_100
 
 
+@WAYS
+def test_what_the_provider_puts_into_its_cache_costs_more(models: Models, on_words: object) -> None:
+    said = Says("hello", prompt_tokens=10_000, completion_tokens=100, cached_tokens=2_000, newly_cached_tokens=5_000)
+    with openai_chat([said]) as server:
+        models(server, "anthropic/claude-sonnet-4-5", on_words=on_words).reply(QUESTION, {})
+    assert models.meter.usd_micro == pytest.approx(3_000 * 3 + 2_000 * 0.3 + 5_000 * 3.75 + 100 * 15, abs=1)
+    assert models.meter.tokens == 10_100
+
+
 def test_the_worst_case_has_room_for_what_is_put_into_a_cache() -> None:
     most = Provider("anthropic/claude-sonnet-4-5").most_usd_micro(1_000_000, 0)
     assert most == pytest.approx(1_000_000 * 3.0 * 1.25, rel=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,9 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from agents.llm import LanguageModel, Tally
-from shared_memory.errors import BudgetSpent, Unavailable
+from shared_memory.errors import BudgetSpent, ContextExhausted, Unavailable
 from tests.agents.chat_models import LOOK, WIRES, Models
-from tests.servers.openai_chat import OVERLOADED, HangUp, Reply, Says, busy, openai_chat
+from tests.servers.openai_chat import OVERLOADED, HangUp, Reply, Says, Stream, busy, openai_chat
 
 QUESTION = [SystemMessage("be brief"), HumanMessage("what do you see?")]
 LOOKS = Says("let me have a look", calls=(("look", {"what": "a door and a window"}),), cached_tokens=40)
@@ -157,3 +159,151 @@ def test_a_server_that_counts_no_tokens_has_the_worst_case_booked(models: Models
     assert models.meter.tokens > 8192
     assert models.meter.usd_micro is not None
     assert models.meter.usd_micro > 8192 * 10, "at $10 for a million tokens of answers"
+
+
+def event(*choices: dict[str, Any], **more: Any) -> str:
+    """A piece of a stream in OpenAI's format."""
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices, **more}
+    return f"data: {json.dumps(chunk)}\n\n"
+
+
+def piece(finish_reason: str | None = None, **delta: Any) -> str:
+    return event({"index": 0, "delta": delta, "finish_reason": finish_reason})
+
+
+def call(index: int | None, key: str | None, name: str | None, arguments: str | None) -> str:
+    part: dict[str, Any] = {"function": {"name": name, "arguments": arguments}}
+    return piece(tool_calls=[part | {k: v for k, v in (("index", index), ("id", key)) if v is not None}])
+
+
+USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+END = (event(usage=USAGE), "data: [DONE]\n\n")
+WORDS = (piece(role="assistant", content="all "), piece(content="of it"))
+
+
+@pytest.mark.parametrize("name", ["openai/gpt-4o", "hosted_vllm/llama", "huggingface/novita/org/llama"])
+@pytest.mark.parametrize(
+    ("pieces", "tokens"),
+    [
+        ((*WORDS, piece("stop"), event(usage=USAGE)), 120),
+        ((*WORDS, event({"index": 0, "delta": {}, "finish_reason": "stop"}, usage=USAGE), END[1]), 120),
+        ((event(), *WORDS, event(usage=USAGE), piece("stop"), END[1]), 120),
+        ((": ping\n\n", *WORDS, ": ping\n\n", piece("stop"), *END), 120),
+        (
+            (
+                event({"index": 0, "delta": {"content": "all "}}, usage={**USAGE, "completion_tokens": 9}),
+                event({"index": 0, "delta": {"content": "of it"}}, usage={**USAGE, "completion_tokens": 19}),
+                piece("stop"), *END,
+            ), 120,
+        ),
+        ((*WORDS, piece("stop"), event(usage=None), END[1]), None),
+        ((*WORDS, piece("stop"), END[1]), None),
+    ],
+    ids=["no DONE", "counted with the end", "counted before it", "pings", "counted all along", "null", "uncounted"],
+)  # fmt: skip
+def test_a_stream_is_read_and_paid_for_however_its_server_ends_it(
+    models: Models, name: str, pieces: tuple[str, ...], tokens: int | None
+) -> None:
+    with openai_chat([Stream(pieces)]) as server:
+        assert turn(models(server, name, on_words=lambda text: None)).content == "all of it"
+    assert len(server.requests) == 1
+    if tokens is None:
+        assert models.meter.tokens > 8192, "the worst case"
+    else:
+        assert models.meter.tokens == tokens
+
+
+@pytest.mark.parametrize("name", ["openai/gpt-4o", "hosted_vllm/llama", "huggingface/novita/org/llama"])
+@pytest.mark.parametrize(
+    ("pieces", "args"),
+    [
+        ((call(0, "a", "look", '{"what": "a"}'), call(3, "b", "look", '{"what": "b"}')), ["a", "b"]),
+        ((call(0, None, "look", '{"what": "a"}'),), ["a"]),
+        ((call(None, "a", "look", '{"what": "a"}'), call(None, "b", "look", '{"what": "b"}')), ["a", "b"]),
+        ((call(0, "a", "look", '{"what": "a"}'), call(0, "b", "look", '{"what": "b"}')), ["a", "b"]),
+        ((call(0, "a", "lo", ""), call(0, None, "ok", '{"what": "a"}')), ["a"]),
+        ((call(0, "a", "look", '{"what": "\\ud83d\\u'), call(0, None, None, 'de00"}')), ["😀"]),
+        (
+            (
+                call(0, "a", "look", None), call(1, "b", "look", None), call(0, None, None, '{"what": '),
+                call(1, None, None, '{"what": "b"'), call(0, None, None, '"a"}'), call(1, None, None, "}"),
+            ), ["a", "b"],
+        ),
+    ],
+    ids=["a gap", "no id", "no index", "one index", "half a name", "half a letter", "interleaved"],
+)  # fmt: skip
+def test_calls_are_put_together_however_they_come(
+    models: Models, name: str, pieces: tuple[str, ...], args: list[str]
+) -> None:
+    with openai_chat([Stream((*pieces, piece("tool_calls"), *END))]) as server:
+        said = turn(models(server, name, on_words=lambda text: None))
+    assert [(each["name"], each["args"]) for each in said.tool_calls] == [("look", {"what": what}) for what in args]
+    assert said.invalid_tool_calls == []
+
+
+@pytest.mark.usefixtures("no_wait")
+@pytest.mark.parametrize("name", ["openai/gpt-4o", "hosted_vllm/llama", "huggingface/novita/org/llama"])
+@pytest.mark.parametrize("code", [429, 500, "server_error"])
+def test_an_error_in_the_middle_of_a_stream_is_one_that_is_tried_again(models: Models, name: str, code: Any) -> None:
+    error = f"data: {json.dumps({'error': {'message': 'it failed', 'type': 'server_error', 'code': code}})}\n\n"
+    with openai_chat([Stream((*WORDS, error, END[1])), Says("whole")]) as server:
+        assert turn(models(server, name, on_words=lambda text: None)).content == "whole"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("name", ["openai/gpt-4o", "hosted_vllm/llama"])
+def test_an_overflow_that_a_stream_tells_is_one(models: Models, name: str) -> None:
+    said = {"message": "This model's maximum context length is 4096 tokens", "code": 400}
+    stream = Stream((f"data: {json.dumps({'error': said})}\n\n", END[1]))
+    with openai_chat([stream]) as server, pytest.raises(ContextExhausted, match="longer context"):
+        turn(models(server, name, on_words=lambda text: None))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.usefixtures("no_wait")
+@pytest.mark.parametrize("reason", ["error", "network_error"])
+def test_an_answer_that_a_fault_has_ended_is_none(models: Models, reason: str) -> None:
+    with openai_chat([Says("half of", finish_reason=reason), Says("all of it")]) as server:
+        assert turn(models(server, "hosted_vllm/llama")).content == "all of it"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("on_words", [None, lambda text: None], ids=["whole", "streamed"])
+def test_a_silence_in_the_middle_of_a_stream_is_a_lost_one_and_one_before_it_is_not_tried_again(
+    models: Models, monkeypatch: pytest.MonkeyPatch, on_words: Any
+) -> None:
+    monkeypatch.setattr("agents.provider.TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("agents.provider.RETRIES", 0)
+    with openai_chat([Says("late", pause=1.5)]) as server, pytest.raises(Unavailable, match="gave no answer in time"):
+        turn(models(server, "hosted_vllm/llama", on_words=on_words))
+    assert len(server.requests) == 1
+    if on_words:
+        with openai_chat([Stream(WORDS, pause=1.5)]) as server, pytest.raises(Unavailable, match="out of reach"):
+            turn(models(server, "hosted_vllm/llama", on_words=on_words))
+
+
+@pytest.mark.parametrize("on_words", [None, lambda text: None], ids=["whole", "streamed"])
+def test_signed_thoughts_go_back_as_they_came(models: Models, on_words: Any) -> None:
+    name, thinks = "anthropic/claude-sonnet-4-5", replace(LOOKS, thoughts="a window, I think")
+    with openai_chat([thinks, thinks, Says("a door")]) as server:
+        conversation: list[Any] = [*QUESTION]
+        for _ in range(3):  # each by a model of its own, as after a crash
+            model = models(server, name, on_words=on_words, reasoning_effort="low")
+            said = model.reply(conversation, {"tools": [LOOK]})
+            conversation += [said, *(ToolMessage("a door", tool_call_id=each["id"]) for each in said.tool_calls)]
+    turns = [message["content"] for message in server.requests[2].messages if message["role"] == "assistant"]
+    assert [[block["type"] for block in blocks] for blocks in turns] == 2 * [["thinking", "text", "tool_use"]]
+    assert [(blocks[0]["thinking"], blocks[0]["signature"]) for blocks in turns] == 2 * [
+        ("a window, I think", "signed-by-the-server")
+    ]
+
+
+@pytest.mark.parametrize("on_words", [None, lambda text: None], ids=["whole", "streamed"])
+@pytest.mark.parametrize("name", ["openai/mine", "huggingface/novita/org/mine"])
+def test_open_thoughts_go_back_where_the_server_says_them(models: Models, name: str, on_words: Any) -> None:
+    with openai_chat([replace(LOOKS, thoughts="a window, I think"), Says("a door")]) as server:
+        model = models(server, name, on_words=on_words)
+        first = turn(model)
+        result = ToolMessage("a door", tool_call_id=first.tool_calls[0]["id"])
+        model.reply([*QUESTION, first, result], {"tools": [LOOK]})
+    assert server.requests[1].messages[2]["reasoning_content"] == "a window, I think"

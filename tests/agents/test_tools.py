@@ -86,6 +86,9 @@ def test_a_scratch_program_has_the_facts_numpy_and_the_files_of_the_last_one(tmp
         f"{first}\nprint(facts['move'], numpy.arange(5).sum())",
         "print(open('kept.txt').read())",
         "print('a'); 1 / 0",
+        "print('once'); import doctest, pdb",
+        "import os; os.remove('program.py'); os.mkdir('program.py')",
+        "print('still here')",
     ]
     told = answers_to(tmp_path, [("run_python", {"code": code}) for code in programs])
     assert "improve 10" in told[0]
@@ -93,6 +96,13 @@ def test_a_scratch_program_has_the_facts_numpy_and_the_files_of_the_last_one(tmp
     assert "from before" in told[1]
     assert "ZeroDivisionError" in told[2]
     assert "exit code 1" in told[2]
+    assert told[3].count("once") == 1, "no module of the library is the program itself"
+    assert "still here" in told[5], "whatever the last one did to its own file"
+    scratch = tmp_path / "tools" / "scratch"
+    (folder,) = scratch.iterdir()
+    answers_to(tmp_path, [("run_python", {"code": "print(1)"})], Move.DRAFT)
+    assert not folder.exists(), "it lasts for one proposal"
+    assert len([*scratch.iterdir()]) == 1
 
 
 def test_a_scratch_program_sees_no_token_and_no_network_and_ends_at_its_limit(
@@ -248,7 +258,7 @@ def test_of_a_long_answer_of_an_action_the_beginning_is_kept(
 ) -> None:
     _, actions, _ = people
     request = actions.ask(role="trainer", tool="t", source="s", arguments={})
-    runner = ActionRunner(tmp_path / "jobs", lambda request: "word " * 2000)
+    runner = ActionRunner(tmp_path / "jobs", lambda request: "wo\U000e0041rd " * 2000)
     folder = tmp_path / "jobs" / "k"
     folder.mkdir(parents=True)
     runner.submit(action_job(request, settings.run_paths("r")), "k", folder)

@@ -127,7 +127,7 @@ def answering(status: int, location: str = "") -> Iterator[tuple[str, list[dict[
             thread.join()
 
 
-def test_a_secret_of_its_own_is_in_no_description_and_no_fault(start: Open) -> None:
+def test_a_secret_of_its_own_is_in_no_description_and_no_fault(start: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     described = start(env={"SAYS_KEY": "written-out-in-it"}).listing()
     told = next(each["description"] for each in described if each["tool"] == "leak")
     assert told == "What the server has in its environment: [redacted]"
@@ -136,6 +136,11 @@ def test_a_secret_of_its_own_is_in_no_description_and_no_fault(start: Open) -> N
         start(url=f"{address}/in-the-address-1?key=in-the-address-1").listing()
     assert "in-the-address-1" not in str(fault.value)
     assert "in-the-address-1" not in repr(ToolServer(url=f"{address}/in-the-address-1"))
+    stop_servers("run")
+    monkeypatch.setenv("WIKI_PASS", "for-the-wiki-1\n")
+    with answering(401) as (address, _), pytest.raises(Unavailable, match="Illegal header value") as fault:
+        start(url=address, headers={"X-Pass": "$WIKI_PASS"}).listing()
+    assert "for-the-wiki-1" not in str(fault.value)
 
 
 def test_the_log_of_what_it_prints_does_not_grow_for_ever(
@@ -228,6 +233,7 @@ def test_its_headers_follow_no_redirect_to_another_place(start: Open) -> None:
         ("[mcp.a]\ncommand = 'x'\nheaders = {A = 'secret'}", "`headers` belong to a `url`"),
         ("[mcp.a]\nurl = 'file:///x'", "`url` is the http address of a server"),
         ("[mcp.a]\nurl = 'https://me:secret@h/mcp'", "a `url` without a password"),
+        ("[mcp.a]\nurl = 'https://secret@h/mcp'", "a `url` without a password or a user"),
         ("[mcp.a]\ncomand = 'x'", "`mcp.a.comand`: Extra inputs"),
         ("[mcp.a]\ncommand = 'x'\nroles = ['cook']", "`mcp.a.roles.0`: Input should be 'researcher'"),
         ("[mcp.a]\ncommand = 'x'\ntimeout = 0", "`mcp.a.timeout`"),

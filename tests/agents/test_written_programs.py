@@ -153,6 +153,8 @@ def test_a_generator_of_the_models_own_writes_the_rows_and_one_that_crashes_may_
     [
         ({}, "def train(:", "no Python"),
         ({}, "# nothing", "nothing in it"),
+        ({}, '"""Trains."""\npass', "nothing in it"),
+        ({}, "model = 1 is 1\nreturn model", "'return' outside function, line 2"),
         ({"on": "slurm"}, TRAINS, "runs in a sandbox of this machine"),
         ({"on": "hf"}, TRAINS, "runs in a sandbox of this machine"),
         ({"script": "/mine/train.py"}, TRAINS, "the goal names the training script"),

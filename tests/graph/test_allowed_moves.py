@@ -167,6 +167,8 @@ def test_a_language_model_ends_the_search_early_and_its_best_model_is_delivered_
     assert [entry["move"] for entry in facts_in(asked[0])["allowed"]] == ["improve", "ablate", "deliver"]
     chosen = [event for event in events if event["kind"] == "move" and event["by"] == "openai/gpt-4o"]
     assert [(event["move"], event["why"]) for event in chosen] == [("deliver", "it is good enough")]
+    turns = [event["text"] for event in events if event["kind"] == "turn" and event["role"] == "trainer"]
+    assert any("it is good enough" in text for text in turns), "the choice is in the trace"
     (note,) = Journal(Desk(summary["run_id"], Context()).db, summary["run_id"]).notes(MOVES).values()
     assert note["among"] == ["improve e1", "ablate e1", "deliver e1"]
     assert note["by"] == "openai/gpt-4o"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import postgrad
+from graph.context import Context, Desk
+from graph.learning import recall, recalled
 from shared_memory.database import Database
+from shared_memory.goal import Goal
 from shared_memory.journal import Journal
-from shared_memory.lessons import Lessons
+from shared_memory.lessons import Conditions, Lesson, Lessons, Measured
 from shared_memory.settings import Settings
 from tests.conftest import MakeGoal
 from tests.servers.openai_chat import Request, Says, openai_chat
@@ -77,3 +81,24 @@ def test_a_crash_is_passed_on_as_its_kind_and_not_in_the_words_of_its_log(
     [crashed] = Lessons(Database.open(settings.database)).find(limit=50)
     assert crashed.line.endswith("→ crash: diverged")
     assert "the loss is nan" not in crashed.line
+
+
+def test_many_runs_of_one_goal_leave_each_lesson_once_and_no_score_on_report_items(
+    settings: Settings, tiny_model: Path
+) -> None:
+    db = Database.open(settings.database)
+    here = Conditions(benchmark="physics", method="sft", family="tiny-llama", parameters=100_000)
+    gain = Measured(against="baseline", delta=0.1, ci_low=0.02, ci_high=0.18, n=100)
+    on_report = gain.model_copy(update={"part": "report"})
+    for n in range(40):
+        for experiment, tried, effect in (
+            ("e1", "SFT, LoRA r16", gain), ("e2", "e1 with epochs 1 → 2; SFT, LoRA r16", gain),
+            ("claim", "SFT, measured once", on_report),
+        ):  # fmt: skip
+            left = Lesson(run="", experiment=experiment, tried=tried, conditions=here, outcome="keep", effect=effect)
+            Lessons(db).put(f"r{n:02}", left)
+    goal = Goal.model_validate({"text": "t", "base_model": str(tiny_model), "benchmark": [{"path": "physics.jsonl"}]})
+    desk = Desk("20261201-t-0000", Context(home=str(settings.home)))
+    recall(goal, ("sft",), desk)
+    told = [line.split(" ")[1] for line in recalled(desk)]
+    assert sorted(told) == ["e1:", "e2:"]

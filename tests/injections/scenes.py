@@ -90,6 +90,8 @@ class Obedient:
         self._family, self._words, self._look, self._at = family, words, look, at
         self._looked = False
         self._left: list[Says] | None = None
+        self.tools: set[str] = set()
+        """Names of those that it was offered."""
 
     @property
     def obeyed(self) -> bool:
@@ -100,6 +102,7 @@ class Obedient:
         scene = self._at(request)
         if scene is None:
             return playbook_says(request)
+        self.tools |= {tool["function"]["name"] for tool in request.body.get("tools", ())}
         if self._left is None and is_in(self._words, request.said):
             self._left = self._family.obeys(scene)
         if self._left:

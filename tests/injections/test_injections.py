@@ -1,7 +1,7 @@
 """Words from outside that give orders to a model that obeys them all: nothing happens outside the gates.
 
-The model here is as gullible as can be: it does what thirty kinds of orders ask for, in four ways of writing, from six
-places where a role reads words from outside. What has to hold is what code does, whatever a model does.
+The model here is as gullible as can be: it does what thirty kinds of orders ask for, in four ways of writing, from
+eight places where a role reads words from outside. What has to hold is what code does, whatever a model does.
 """
 
 from __future__ import annotations
@@ -113,6 +113,14 @@ def in_a_tools_result(words: str, stage: Stage) -> tuple[Brief, Call]:
     return brief(Move.IMPROVE), ("mail__notes", {})
 
 
+def before_it_measures(words: str, stage: Stage) -> tuple[Brief, Call]:
+    return brief(Move.CONFIRM), ("mail__notes", {})
+
+
+def before_it_delivers(words: str, stage: Stage) -> tuple[Brief, Call]:
+    return brief(Move.DELIVER), ("mail__notes", {})
+
+
 def in_a_paper(words: str, stage: Stage) -> tuple[Brief, Call]:
     services = stage.servers.enter_context(literature())
     services.point_client_at(stage.patch)
@@ -136,10 +144,24 @@ def on_a_card(words: str, stage: Stage) -> tuple[Brief, Call]:
     return brief(Move.RESEARCH), ("read_card", {"kind": "dataset", "repo": "lab/rows"})
 
 
-PLACES: tuple[Place, ...] = (in_rows, in_a_log, in_a_tools_result, in_a_paper, in_a_readme, on_a_card)
+PLACES: dict[Place, Move] = {
+    in_rows: Move.DATA, in_a_log: Move.DEBUG, in_a_tools_result: Move.IMPROVE, in_a_paper: Move.RESEARCH,
+    in_a_readme: Move.RESEARCH, on_a_card: Move.RESEARCH, before_it_measures: Move.CONFIRM,
+    before_it_delivers: Move.DELIVER,
+}  # fmt: skip
+"""Where words from outside are met → in the loop of which move."""
+NO_TOOLS_OF_OURS = {"bash", "submit_job"}
 EVERY = list(itertools.product(FAMILIES, STYLES, PLACES))
+
+
+def places_of(family: Family) -> list[Place]:
+    """Where a model could do as it is told."""
+    return [place for place, move in PLACES.items() if not family.moves or move in family.moves]
+
+
 ONE_OF_EACH = [
-    (family, STYLES[number % len(STYLES)], PLACES[number % len(PLACES)]) for number, family in enumerate(FAMILIES)
+    (family, STYLES[number % len(STYLES)], places_of(family)[number % len(places_of(family))])
+    for number, family in enumerate(FAMILIES)
 ]
 CASES = [case if case in ONE_OF_EACH else pytest.param(*case, marks=pytest.mark.slow) for case in EVERY]
 
@@ -188,6 +210,9 @@ def test_an_order_from_outside_has_no_effect_and_the_task_is_done(
     proposal = mind.propose(role, given)
 
     assert script.obeyed, "the model has met the words, and done what they say"
+    if place in places_of(family):
+        called = {name for said in family.obeys(scene) for name, _ in said.calls}
+        assert called <= script.tools | NO_TOOLS_OF_OURS, "it had the tools for it"
     assert proposal.plain().keys() == good.plain().keys()
     assert not _differs(proposal.plain(), good.plain()), "the task is done as it would be without them"
     assert listener.heard == []

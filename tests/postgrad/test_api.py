@@ -70,6 +70,20 @@ def test_events_on_disk_stay_plain_and_become_the_same_objects(make_goal: MakeGo
     assert [parse_event(json.loads(line), summary["run_id"]) for line in lines] == told
 
 
+def test_an_event_that_was_cut_short_leaves_the_next_one_whole(make_goal: MakeGoal, settings: Settings) -> None:
+    run_id = postgrad.run(make_goal(experiments=1, approve="ask"))["run_id"]
+    path = settings.run_paths(run_id).events
+    path.write_bytes(path.read_bytes()[:-9])
+    cut = len(path.read_text().splitlines())
+
+    postgrad.resume(run_id, decide=approve_all)
+
+    lines = path.read_text().splitlines()
+    assert json.loads(lines[cut])["kind"] == "status", "it has a line of its own"
+    with pytest.raises(ValueError, match=r"Unterminated|delimiter|Expecting"):
+        json.loads(lines[cut - 1])
+
+
 def test_every_kind_and_field_of_the_documented_events_is_typed() -> None:
     document = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", document, re.M)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from postgrad.cli import app
 from shared_memory.database import Database
 from shared_memory.errors import BadInput
 from shared_memory.journal import Journal
+from shared_memory.lease import Lease
 from shared_memory.records import Experiment, Part, Verdict
-from shared_memory.runs import RunStatus
+from shared_memory.runs import Runs, RunStatus
 from shared_memory.settings import Settings
 from shared_memory.steering import CHAT, STEERED
 from tests.conftest import MakeGoal
@@ -96,7 +98,19 @@ def test_what_was_said_is_in_the_journal_without_secrets(home: Path) -> None:
 def test_words_that_name_nothing_are_kept_and_it_is_said_who_can_follow_them(home: Path) -> None:
     told = ask(a_search(home), "do not try higher learning rates")
     assert "the playbook cannot act on them" in told["answer"]
+    assert "no role has a language model" in told["answer"]
+    assert told["effect"] == "it is on record, and changes nothing"
     assert told["steer"] == {"words": "do not try higher learning rates", "stop": False, "prefer": [], "avoid": []}
+
+
+def test_to_stop_comes_before_what_is_preferred_in_the_same_breath_and_it_is_said(home: Path) -> None:
+    run = a_search(home)
+    said = ask(run, "try lora-small, then stop")["answer"]
+    assert said.startswith("Understood: end the search after what has been begun, deliver and measure the best model.")
+    assert "is not tried first" in said
+    assert ask(run, "stop after e2")["answer"].startswith("Understood: end the search"), "an id hides no wish"
+    both = ask(run, "why was e2 discarded? Try lora-small next.")["answer"]
+    assert both.startswith("Understood: prefer the recipe lora-small. e2 (draft of e1)")
 
 
 def test_a_run_that_has_ended_only_answers(home: Path) -> None:
@@ -105,6 +119,65 @@ def test_a_run_that_has_ended_only_answers(home: Path) -> None:
     assert told["effect"] == "the run has ended (succeeded): nothing is steered any more"
     assert told["steer"] is None
     assert "Improved:" in ask(run, "is there a win to claim?")["answer"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("cancel the run", "`postgrad cancel "),
+        ("Please approve everything", "`postgrad approve "),
+        ("raise the budget to $1000", "the caps of this run ($0.00, 1 h, 40 jobs)"),
+    ],
+)
+def test_what_no_chat_can_do_is_said_with_what_does(home: Path, words: str, told: str) -> None:
+    run = a_search(home)
+    said = ask(run, words)
+    assert told in said["answer"]
+    assert (said["steer"], said["effect"]) == (None, "")
+    assert not read_steers(run)
+
+
+def read_steers(run: ARun) -> list[dict[str, Any]]:
+    return [note["steer"] for note in run.journal.notes(CHAT).values() if note["steer"]]
+
+
+@pytest.mark.parametrize("kind", ["reproduction", "ablation"])
+def test_a_run_that_follows_a_plan_says_in_one_line_that_it_cannot_be_steered(home: Path, kind: str) -> None:
+    run = a_search(home)
+    run.journal.note(kind, kind, {"of": "20261120-other-0000", "champion": "e1", "reference": "e1"})
+    told = ask(run, "stop after this experiment")
+    line = "this run does what its plan says, step by step: it cannot be steered"
+    assert (told["answer"], told["effect"]) == (f"Nothing is steered here: {line}.", line)
+    assert not read_steers(run)
+    assert "It was discarded" in ask(run, "why was e2 discarded?")["answer"]
+
+
+def test_where_nobody_drives_the_run_the_person_is_told_how_it_goes_on(home: Path) -> None:
+    run = a_search(home)
+    resume = f"nobody drives it now: `postgrad resume {run.run_id}`"
+    assert resume in ask(run, "prefer lora-small next")["effect"]
+    assert ask(run, "what is next?")["answer"].startswith("Nobody drives the run now")
+    with held(run):
+        assert "once it goes on" not in ask(run, "prefer lora-small next")["effect"]
+        assert ask(run, "what is next?")["answer"].startswith("The run is running.")
+    run.ended(RunStatus.FAILED)
+    assert f"(it has failed: `postgrad resume {run.run_id}`)" in ask(run, "prefer lora-small next")["effect"]
+    Runs(run.db).request_cancel(run.run_id)
+    assert ask(run, "prefer lora-small next")["effect"].startswith("the run is being cancelled")
+
+
+def held(run: ARun) -> AbstractContextManager[None]:
+    lease = Lease.acquire(run.db, run.run_id)
+    assert lease is not None
+    return lease.held()
+
+
+def test_what_a_terminal_sends_beside_words_does_not_get_in_the_way(home: Path) -> None:
+    run = a_search(home)
+    for words in ("why was \x1b[31me2\x1b[0m discarded?", "why \udcff e2?", "why\r\n\te2?\x00\u202e"):
+        assert ask(run, words)["cites"] == ["e2"], words
+    kept = [note["question"] for note in run.journal.notes(CHAT).values()]
+    assert kept == ["why was e2 discarded?", "why ? e2?", "why e2?"]
 
 
 def with_mind(server_url: str) -> dict[str, Any]:
@@ -123,6 +196,11 @@ def test_a_model_answers_from_the_records_and_is_paid_for_by_the_run(home: Path)
     assert words_in(request)["experiments"]["e3"]["error"] == "the loss is nan at step 3"
     assert "0.123" not in request.raw, "no score on the report items before the claim"
     assert '"report"' not in json.dumps(facts_in(request)["baseline"])
+    trace = json.loads(CliRunner().invoke(app, ["show", run.run_id, "--trace", "--json"]).stdout)
+    (turn,) = [event for event in trace["events"] if event["kind"] == "turn"]
+    assert (turn["role"], turn["model"], turn["tokens"], turn["kept"]) == ("team", "openai/gpt-4o", 120, False)
+    assert trace["events"][-1] == turn, "in its place by time"
+    assert trace["roles"]["team"]["turns"] == 1
     spent = postgrad.show(run.run_id)["spent"]
     assert spent["roles"]["team"]["llm_tokens"] == 120
     assert spent["by_role"]["team"] == pytest.approx(450e-6)
@@ -155,6 +233,26 @@ def test_ids_that_do_not_exist_and_wishes_that_nobody_has_are_refused(
     assert reason in server.requests[1].messages[-1]["content"]
     assert told["answer"] == "I cannot say."
     assert told["steer"] is None
+
+
+def test_a_model_is_told_where_nothing_is_steered_and_its_steer_is_not_kept(home: Path) -> None:
+    reply = {"answer": "I stop.", "cites": [], "steer": {"stop": True, "prefer": [], "avoid": []}}
+    with openai_chat([Says(reply)]) as server:
+        run = a_search(home, with_mind(server.base_url))
+        run.journal.note("reproduction", "reproduction", {"of": "20261120-other-0000"})
+        told = ask(run, "stop after this experiment")
+    assert "it cannot be steered" in facts_in(server.requests[0])["steering"]
+    assert told["steer"] is None
+    assert "it cannot be steered" in told["effect"]
+
+
+def test_words_that_name_nothing_are_shown_to_the_models_of_the_roles_that_have_one(home: Path) -> None:
+    reply = {"answer": "Noted.", "cites": [], "steer": {"stop": False, "prefer": [], "avoid": []}}
+    with openai_chat([Says(reply)]) as server:
+        mind = with_mind(server.base_url)
+        mind["brain"] = {**mind["brain"], "default": "", "trainer": "openai/gpt-4o"}
+        told = ask(a_search(home, mind), "keep the batch small")
+    assert told["effect"].startswith("your words are shown to the models of trainer from their next turn on")
 
 
 def test_where_the_model_cannot_answer_the_rules_do_and_say_so(home: Path) -> None:

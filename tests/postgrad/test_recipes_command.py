@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from agents.researcher.findings import Notebook
 from postgrad.cli import app
 from shared_memory.errors import BadInput
+from shared_memory.records import Finding
 
 
 def said(*words: str) -> str:
@@ -56,6 +59,14 @@ def test_one_recipe_is_shown_in_full_with_the_findings_that_it_rests_on() -> Non
     assert {finding["id"] for finding in whole["findings"]} == {"f-open-rs", "f-mixed-rewards"}
     assert whole["lora"] is None
     assert "LoRA r32 α64" in said("lora-medium")
+
+
+def test_no_recipe_promises_a_result_that_none_of_its_findings_has(tmp_path: Path) -> None:
+    """The library keeps the rule that a language model's recipes are held to."""
+    for entry in listed():
+        findings = [Finding.model_validate(each) for each in entry["findings"]]
+        assert Notebook(tmp_path).fault_of_expectation(entry["expected"], findings) == "", entry["id"]
+        assert all(each.benchmark for each in findings if each.number is not None)
 
 
 @pytest.mark.parametrize(

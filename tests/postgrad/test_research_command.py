@@ -88,6 +88,16 @@ def test_without_a_model_recipes_that_fit_and_results_as_they_stand_are_reported
     text = Path(report["report"]).read_text()
     assert "No language model read this" in text
     assert "## From the built-in library" in text
+    assert "Of the recipes none rest on a result on GPQA; such come first" in text
+    assert "**grpo-medium**, for models of 1B to 20B: " in text
+
+
+def test_recipes_that_rest_on_a_result_for_the_benchmark_come_first(papers: Literature) -> None:
+    report = postgrad.research("GRPO on AIME24", brain="playbook")
+    ids = [recipe["id"] for recipe in report["recipes"]]
+    assert ids[:4] == ["open-rs", "dr-grpo", "dapo", "grpo-small"]
+    assert report["recipes"][0]["fits"]["benchmarks"] == ["aime2025"]
+    assert "Of the recipes 3 rest on a result on AIME24; such come first" in report["summary"]
 
 
 def test_a_search_that_nobody_answers_says_so_and_is_made_again_the_next_time(papers: Literature) -> None:
@@ -113,6 +123,7 @@ def test_a_cap_ends_it_with_what_was_found_until_then(papers: Literature) -> Non
         assert report["why"].startswith("--llm-tokens is 255,000: 240,300 used")
         assert [each["number"] for each in report["findings"]] == [30.4]
         assert "**Not complete:** --llm-tokens is" in Path(report["report"]).read_text()
+        assert report["summary"] == "It ended before anything was concluded. Quotations filed until then: 1."
         asked = len(server.requests)
         report = postgrad.research(QUESTION, brain=MODEL, api_base=server.base_url, llm_tokens=500_000)
         assert len(server.requests) == asked + 1, "a raised cap goes on where it ended"
@@ -156,8 +167,25 @@ def test_a_summary_cites_only_findings_that_are_there(papers: Literature) -> Non
     assert (again["status"], again["summary"]) == ("complete", "Nothing was measured.")
 
 
+def test_a_figure_in_the_summary_stands_beside_the_finding_that_has_it(papers: Literature) -> None:
+    def careless(request: Request) -> Says:
+        done = results(request)
+        if len(done) < 3:
+            return researcher(request)
+        (name,) = [text.split("Filed as ")[1].split(".\n")[0].rstrip(".") for text in done if "Filed as" in text]
+        summaries = (f"SFT was tried [{name}]. It has 30.4.", f"It has 30.4. [{name}] Then came RL.")
+        return calls("hand_in", summary=summaries["without the id" in request.raw], findings=[], recipes=[])
+
+    with openai_chat(careless) as server:
+        report = postgrad.research(QUESTION, brain=MODEL, api_base=server.base_url)
+    assert (
+        "the summary says 'It has 30.4.' without the id of the finding that has this figure" in server.requests[-1].raw
+    )
+    assert (report["status"], report["summary"].endswith("Then came RL.")) == ("complete", True)
+
+
 def test_a_key_that_is_refused_is_one_line_and_the_question_is_asked_again(papers: Literature) -> None:
-    with openai_chat([WRONG_KEY]) as server, pytest.raises(Refused, match="refuses the key"):
+    with openai_chat([WRONG_KEY]) as server, pytest.raises(Refused, match=r"refuses the key; .*, then ask again"):
         postgrad.research(QUESTION, brain=MODEL, api_base=server.base_url)
 
 
@@ -168,6 +196,10 @@ def test_a_key_that_is_refused_is_one_line_and_the_question_is_asked_again(paper
 def test_a_question_that_cannot_be_asked_says_what_to_do(question: str, steps: int, usd: float) -> None:
     with pytest.raises(BadInput, match=r"ask one|correct them|ask in 2,000 at most"):
         postgrad.research(question, steps=steps, usd=usd)
+
+
+def test_bytes_of_a_question_that_are_no_text_do_no_harm(papers: Literature) -> None:
+    assert postgrad.research("GRPO \udcff on GPQA", brain="playbook")["question"] == "GRPO ? on GPQA"
 
 
 def test_a_host_that_a_person_allows_is_read_and_no_other(papers: Literature, settings: Settings) -> None:

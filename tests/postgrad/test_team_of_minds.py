@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import postgrad as package
 from shared_memory.database import Database
 from shared_memory.lease import holder
 from shared_memory.settings import Settings
@@ -26,6 +27,7 @@ LOOKS = {
     "research": (("search_papers", {"query": "small models"}), ("look_up", {"what": "recipes"})),
     "data": (("run_python", {"code": NAPS}),),
     "draft": (("read_training_script", {"file": "rewards.py"}), ("look_up", {"what": "datasets"})),
+    "confirm": (("compare_scores", {"baseline": "baseline", "candidate": "{experiment}"}),),
 }
 """What the model looks up for a move before it proposes what the playbook would."""
 
@@ -39,14 +41,24 @@ class Curious:
     def __call__(self, request: Request) -> Reply:
         if "Choose one entry of `allowed`" in request.said:
             return Says({"choice": 1, "why": "as the rules would"})
-        looks = LOOKS.get(facts_in(request)["move"], ())
+        facts = facts_in(request)
+        looks = LOOKS.get(facts["move"], ())
         if any(message["role"] == "tool" for message in request.messages) or not looks:
             return playbook_says(request)
-        calls = [(name, {key: self._value(value) for key, value in given.items()}) for name, given in looks]
+        filled = {"{seconds}": str(self.nap_seconds), "{experiment}": facts["experiment"]}
+        calls = [(name, {key: _filled(value, filled) for key, value in given.items()}) for name, given in looks]
         return Says("", calls=tuple(calls))
 
-    def _value(self, value: str) -> str:
-        return value.replace("{seconds}", str(self.nap_seconds))
+
+def _filled(value: str, words: dict[str, str]) -> str:
+    for place, word in words.items():
+        value = value.replace(place, word)
+    return value
+
+
+def shown_in(request: Request) -> list[str]:
+    """What tools gave back, as the model is shown it."""
+    return [message["content"] for message in request.messages if message["role"] == "tool"]
 
 
 @pytest.fixture
@@ -78,20 +90,20 @@ def test_four_minds_train_a_model_with_approvals_and_a_kill_in_the_middle_of_a_l
         told = postgrad(server, "run", goal, "--brain", "openai/gpt-4o", "--json")
         assert told.returncode == 3, told.stderr
         run_id = json.loads(told.stdout)["run_id"]
+        programs = settings.run_paths(run_id).tools / "scratch"
         approved = 0
         killed = False
         while told.returncode == 3:
             approved += 1
             if not killed and approved == 1:  # the baseline's job; then come the researcher and the data engineer
                 postgrad(server, "approve", run_id, "--detach", "--json")
-                scratch = settings.run_paths(run_id).tools
-                wait_until(lambda: _naps(server), 240)
+                # The program is running: the model's answer that calls it is on disk, and the call's result is not.
+                wait_until(lambda: any(programs.glob("*/*.py")), 240)
                 lease = wait_until(lambda: holder(Database.open(settings.database), run_id))
                 os.kill(lease.pid, signal.SIGKILL)
                 killed, asked = True, len(server.requests)
                 told = postgrad(server, "resume", run_id, "--json")
                 assert len(server.requests) > asked
-                assert scratch.is_dir()
             else:
                 told = postgrad(server, "approve", run_id, "--json")
         bodies = Counter(request.raw for request in server.requests)
@@ -108,9 +120,10 @@ def test_four_minds_train_a_model_with_approvals_and_a_kill_in_the_middle_of_a_l
     assert {event["role"] for event in events if event["kind"] == "turn"} >= {
         "researcher", "data_engineer", "trainer", "evaluator",
     }  # fmt: skip
+    assert any(event["kept"] for event in events if event["kind"] == "turn"), "an answer came from the disk"
     tools = {event["name"]: event for event in events if event["kind"] == "tool"}
     assert {"search_papers", "run_python", "read_training_script", "look_up"} <= tools.keys()
-    assert not any(tools[name]["error"] for name in ("search_papers", "look_up", "read_training_script"))
+    assert not any(event["error"] for event in events if event["kind"] == "tool")
     spent = summary["spent"]
     assert spent["llm_tokens"] > 0
     assert spent["usd"] > 0
@@ -120,6 +133,27 @@ def test_four_minds_train_a_model_with_approvals_and_a_kill_in_the_middle_of_a_l
     assert trained, "a real model was trained"
 
 
-def _naps(server: ChatServer) -> bool:
-    """Whether the data engineer's scratch program is running."""
-    return any(facts_in(request)["move"] == "data" for request in list(server.requests) if "# Facts" in request.said)
+@pytest.mark.slow
+@pytest.mark.usefixtures("noop_jobs", "outside")
+def test_each_of_the_four_minds_has_used_a_tool_of_its_own_before_the_better_model_is_confirmed(
+    make_goal: MakeGoal, settings: Settings, recipe: Any
+) -> None:
+    recipe()
+    with openai_chat(Curious()) as server:
+        path = make_goal(experiments=2, usd=5)
+        path.write_text(f'{path.read_text()}[brain]\ndefault = "openai/gpt-4o"\napi_base = "{server.base_url}"\n')
+        summary = package.run(path)
+    assert summary["status"] == "succeeded", summary["error"]
+    assert summary["outcome"] == "improved"
+    called = [event for event in events_of(settings, summary["run_id"]) if event["kind"] == "tool"]
+    assert not [event for event in called if event["error"]]
+    assert {(event["role"], event["name"]) for event in called} >= {
+        ("researcher", "search_papers"), ("data_engineer", "run_python"), ("trainer", "read_training_script"),
+        ("evaluator", "compare_scores"),
+    }  # fmt: skip
+    compared = [text for request in server.requests for text in shown_in(request) if '"delta":' in text]
+    assert compared, "the evaluator's model has read how the two differ"
+    found = json.loads(compared[-1].split("\n")[1])
+    assert found["n"] == 25
+    assert found["delta"] > 0
+    assert found["ci_low"] <= found["delta"] <= found["ci_high"]

@@ -20,7 +20,7 @@ from shared_memory.errors import BadInput
 from shared_memory.ledger import Ledger
 from shared_memory.settings import Settings
 from tests.conftest import MakeGoal
-from tests.postgrad.a_run import SECRET, ARun, finished_run
+from tests.postgrad.a_run import SECRET, ARun, finished_run, new_run
 from tests.postgrad.test_console import live, plain
 from tests.servers.hub import TOKEN, hub, point_client_at
 from tests.servers.openai_chat import Reply, Request, Says, openai_chat
@@ -99,6 +99,39 @@ def test_show_trace_tells_what_happened_and_what_each_role_took(home: Path) -> N
     took = {"turns": 1, "kept": 1, "calls": 1, "seconds": 5.0, "tokens": 0, "usd": 0.0, "unpriced": []}
     assert told["roles"]["researcher"] == took
     assert told["roles"]["trainer"]["turns"] == 0
+
+
+def test_a_trace_is_shown_whatever_stands_in_its_file(home: Path) -> None:
+    run = with_events(
+        finished_run(home),
+        {**TURN, "tokens": None, "text": "of a later version"},
+        {"kind": "turn", "at": "yesterday", "text": "\x1b[2Jcleared"},
+        {**TOOL, "at": 1e30},
+        {"kind": "gate", "requests": [{"digest": "d"}]},
+        {"kind": "status"},
+        {"kind": "a kind of a later version"},
+        {"kind": "note", "text": "the last whole line"},
+    )
+    with run.paths.events.open("a", encoding="utf-8") as stream:
+        stream.write('[1, 2]\n{"kind": "note", "text": "cut sh')
+    shown = command.invoke(app, ["show", run.run_id, "--trace"])
+    assert shown.exit_code == 0, shown.output
+    lines = shown.stdout.splitlines()
+    assert [line[16:] for line in lines if "(not understood)" in line] == [
+        "turn (not understood): of a later version", "turn (not understood): cleared", "gate (not understood): ",
+        "status (not understood): ",
+    ]  # fmt: skip
+    assert any(line.startswith("–    researcher · search_papers") for line in lines), "no time that there can be"
+    assert any(line.endswith("the last whole line") for line in lines)
+    assert "cut sh" not in shown.stdout
+    told = json.loads(command.invoke(app, ["show", run.run_id, "--trace", "--json"]).stdout)
+    assert told["roles"]["researcher"]["turns"] == 0, "what is not understood is not counted"
+    assert told["roles"]["researcher"]["calls"] == 1
+
+
+def test_a_run_that_has_just_begun_has_nothing_to_show_and_says_so(home: Path) -> None:
+    shown = command.invoke(app, ["show", new_run(home).run_id, "--trace"])
+    assert (shown.exit_code, shown.stdout.strip()) == (0, "nothing has happened yet")
 
 
 @pytest.mark.usefixtures("noop_jobs")

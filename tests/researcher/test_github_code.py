@@ -103,6 +103,13 @@ def test_a_notebook_is_read_as_prose_and_fenced_code_with_short_outputs(
     assert "ZeroDivisionError: division by zero" in plain
 
 
+@pytest.mark.parametrize("text", ["{}", "[" * 100_000, '{"cells": [5]}', '{"cells": {"a": 1}}', "\x00"])
+def test_a_notebook_that_is_none_is_refused_in_one_line(sites: Sites, library: Library, text: str) -> None:
+    sites.push("lab/odd", {"a.ipynb": text})
+    with pytest.raises(BadInput, match=r"no notebook of format 4|is no text"):
+        github.read_file(library, "lab/odd", "a.ipynb")
+
+
 def test_a_folder_is_listed(sites: Sites, library: Library, trl: str) -> None:
     assert github.list_files(library, "trl", "examples").splitlines() == [
         f"huggingface/trl at {trl[:12]}: examples/", "accelerate_configs/ (1 files)", "notebooks/ (1 files)",

@@ -184,6 +184,18 @@ def test_a_data_set_that_the_viewer_does_not_have_is_described_by_its_card(serve
     assert "as its card has it)" in reference.describe_dataset("org/sums")
 
 
+@pytest.mark.parametrize("odd", ["5", "{a: 1}", "[1, null]", "[{features: 5, splits: true}]", "text"])
+def test_a_card_or_a_configuration_of_any_shape_is_described(server: HubServer, odd: str, tmp_path: Path) -> None:
+    """Anybody may write one."""
+    server.add("org/odd", {"README.md": f"---\nlicense: mit\ndataset_info: {odd}\n---\n# Odd\n"})
+    server.services.append(at("/viewer/info", {"dataset_info": {"main": 5}}))
+    text = reference.describe_dataset("org/odd", library=Library(tmp_path / "library"))
+    assert "Licence: mit · open to all" in text
+    assert "in a shape that is not known" in text
+    server.add("org/bent", {"config.json": '{"architectures": 5, "text_config": [], "vocab_size": "x"}'}, kind="models")
+    assert "Architecture: unnamed (?)" in reference.describe_model("org/bent")
+
+
 def test_the_token_goes_to_the_hub_and_its_viewer(server: HubServer, tmp_path: Path) -> None:
     server.add("org/sums", {"README.md": DATA_CARD})
     reference.describe_dataset("org/sums", library=Library(tmp_path / "library"))

@@ -80,7 +80,7 @@ def test_what_is_read_from_the_files_is_what_the_library_itself_says(name: str) 
         assert value == (real[key].default if factory is dataclasses.MISSING else factory()), key
 
 
-@pytest.mark.parametrize("library", ["trl", "peft"])
+@pytest.mark.parametrize("library", ["trl", "peft"])  # the others, and their methods, in the slow tests
 def test_every_class_and_function_of_a_library_takes_what_its_files_say(library: str) -> None:
     module = importlib.import_module(library)
     compared = 0
@@ -117,6 +117,13 @@ def test_a_method_that_is_inherited_is_found_where_it_is_defined() -> None:
 
 def test_keywords_that_only_the_documentation_names_are_told_too() -> None:
     assert "max_new_tokens: int, optional" in installed.describe("transformers.GenerationConfig.max_new_tokens")
+
+
+def test_what_the_automatic_classes_say_once_they_are_imported_is_told() -> None:
+    text = installed.describe("transformers.AutoModelForCausalLM.from_pretrained")
+    assert "Instantiate one of the model classes of the library from a pretrained model." in text
+    assert "- trust_remote_code: bool, optional, defaults to False" in text
+    assert "In this case" in installed.describe("transformers.AutoModelForCausalLM.from_pretrained.state_dict")
 
 
 def test_a_model_that_a_package_takes_from_five_hundred_others_is_found() -> None:
@@ -215,6 +222,24 @@ def test_packages_that_import_in_circles_and_hand_names_on_are_followed(a_librar
     assert f"{own}/second.py" in installed.describe(f"{own}.Other")
     with pytest.raises(BadInput, match="has no `Nowhere`"):
         installed.describe(f"{own}.Nowhere")
+
+
+def test_methods_that_a_class_imports_and_makers_that_are_no_init_are_found(a_library: Path) -> None:
+    own = a_library.name
+    write(
+        a_library,
+        __init__=(
+            "class Base:\n    from .helpers import log\n"
+            "class Trainer(Base): ...\n"
+            "class Rows:\n    def __new__(cls, feature=None, *, length: int = -1): ...\n"
+        ),
+        helpers="def log(self, split: str, metrics: dict): 'Writes them down.'\n",
+    )
+    text = installed.describe(f"{own}.Trainer.log")
+    assert "log(split: str, metrics: dict)" in text
+    assert "Writes them down." in text
+    assert f"{own}/helpers.py line 1" in text
+    assert "Rows(feature=None, length: int = -1)" in installed.describe(f"{own}.Rows")
 
 
 @pytest.mark.parametrize("name", ["", ".", "trl..x", "../secrets", "trl.SFTConfig.max_length.more", "os.environ.get()"])

@@ -222,7 +222,8 @@ def test_redirects_without_end_are_given_up(served: Literature, library: Library
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "::1",
-     "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "ff02::1"],
+     "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "ff02::1", "::127.0.0.1",
+     "64:ff9b:1::a00:1"],
 )  # fmt: skip
 def test_no_private_address_passes_for_a_public_one(address: str) -> None:
     assert not is_public(address)

@@ -149,10 +149,13 @@ def test_a_section_that_is_not_there_is_refused_with_those_that_are(served: Lite
         section(library, GRPO, "9")
 
 
-def test_ar5iv_stands_in_for_a_missing_html(served: Literature, library: Library) -> None:
+def test_ar5iv_stands_in_for_a_missing_html(served: Literature, library: Library, tmp_path: Path) -> None:
     del served.texts[f"/html/{GRPO}"]
     assert contents(library, GRPO).source == "ar5iv"
     assert [request.path for request in served.requests] == [f"/html/{GRPO}", f"/ar5iv/html/{GRPO}"]
+    assert section(library, GRPO, "4.2").text
+    assert len(served.requests) == 2  # what is not there is not asked for again with every section
+    assert contents(Library(tmp_path / "another"), GRPO).source == "ar5iv"
 
 
 def test_a_paper_that_was_never_converted_is_read_from_its_pdf(
@@ -178,14 +181,14 @@ def test_a_paper_that_was_never_converted_is_read_from_its_pdf(
 
 
 def test_a_paper_whose_text_nobody_has_is_not_found_and_one_out_of_reach_is_not_to_be_had_now(
-    served: Literature, library: Library
+    served: Literature, library: Library, tmp_path: Path
 ) -> None:
     served.texts[f"/pdf/{RECIPES}"] = Sends(b"%PDF-1.4 broken", media_type="application/pdf")
     with pytest.raises(NotFound, match=r"nobody has the text of 2506\.04178 .*read its abstract instead"):
         contents(library, RECIPES)
     served.trouble("/ar5iv", Sends("down", 503), times=-1)
     with pytest.raises(Unavailable, match="not to be had now"):
-        contents(library, RECIPES)
+        contents(Library(tmp_path / "another", backoff=0.01), RECIPES)
 
 
 def test_a_paper_at_a_publisher_is_read_only_where_the_person_allows_its_host(

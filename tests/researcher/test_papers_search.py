@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from agents.researcher.papers.ids import paper_id
 from agents.researcher.papers.search import search, snippets
 from shared_memory.errors import BadInput, Unavailable
 from tests.servers.literature import Literature, Sends, literature
-from tests.servers.literature_pages import GRPO, PUBLISHED, RECIPES, SHA, TITLES
+from tests.servers.literature_pages import GRPO, PUBLISHED, RECIPES, SHA, TITLES, atom
 
 QUERY = "group rewards for small reasoners"
 
@@ -73,6 +74,42 @@ def test_an_answer_in_an_unknown_shape_is_a_service_that_is_missing(served: Lite
     found = search(library, QUERY)
     assert [paper.id for paper in found.papers] == [RECIPES, GRPO, SHA[PUBLISHED]]
     assert {missing.source for missing in found.missing} == {"hub", "arxiv"}
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/graph/v1/paper/search", "<html>Down for maintenance</html>"),
+        ("/graph/v1/paper/search", {"data": [{"title": TITLES[GRPO], "authors": [None]}]}),
+        ("/graph/v1/paper/search", [1]),
+        ("/api/papers/search", {"error": "soon back"}),
+        ("/api/papers/search", [{"paper": {"id": GRPO, "title": 7}}]),
+        ("/api/query", atom([GRPO]).replace("<entry>", "<!--").replace("</entry>", "-->")),
+    ],
+)
+def test_an_answer_that_is_none_is_not_kept(served: Literature, library: Library, path: str, answer: Any) -> None:
+    """A service that is being mended, or answers half, would be missing for a week."""
+    served.trouble(path, Sends(answer))
+    assert len(search(library, QUERY).missing) == 1
+    assert search(library, QUERY).missing == ()
+
+
+def test_without_a_network_nothing_that_is_kept_is_thrown_away(
+    served: Literature, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.texts["/notice"] = Sends("read by no release but the next")
+    library.get(f"{served.url}/notice")
+    (file,) = (path for path in (tmp_path / "pages").rglob("*") if path.is_file())
+    monkeypatch.setenv("POSTGRAD_OFFLINE", "1")
+    with pytest.raises(Unavailable, match="no JSON"):
+        library.understood(lambda page: page.json(), f"{served.url}/notice")
+    assert file.exists()
+
+
+def test_a_paper_that_its_authors_took_back_says_so(served: Literature, library: Library) -> None:
+    notice = "This paper has been withdrawn by the authors: the test set was trained on"
+    served.trouble("/api/query", Sends(atom([GRPO]).replace("12 pages", notice)))
+    assert details(library, GRPO).paper.abstract.startswith(f"[{notice}] We train a model")
 
 
 def test_when_no_service_answers_the_error_names_them_all_in_one_line(served: Literature, library: Library) -> None:
@@ -187,6 +224,8 @@ def test_a_publisher_that_hides_its_references_leaves_none(served: Literature, l
         ("https://arxiv.org/html/2402.03300#S4", "2402.03300"),
         ("https://huggingface.co/papers/2402.03300", "2402.03300"),
         ("cs/0112017", "cs/0112017"),
+        ("https://arxiv.org/abs/hep-th/9901001v3", "hep-th/9901001v3"),
+        ("http://arxiv.org/abs/math.GT/0309136v1", "math.GT/0309136v1"),
         ("10.48550/arXiv.2402.03300", "2402.03300"),
         ("doi:10.18653/v1/N18-3011", "DOI:10.18653/v1/n18-3011"),
         ("https://doi.org/10.18653/v1/N18-3011", "DOI:10.18653/v1/n18-3011"),

@@ -24,14 +24,10 @@ from tests.servers.literature import Literature, literature
 from tests.servers.literature_pages import GRPO
 from tests.servers.openai_chat import ChatServer, Fault, Request, Says, openai_chat
 from tests.servers.reference_sites import reference_sites
+from tests.servers.researcher_replies import ROW, calls, results
 
-ROW = "| SFT | 30.4 | 28.0 | 71.2 |"
 MADE_UP = "Group rewards reach 52.0% on GPQA with one epoch of training."
 QUESTION = "Does completion-only loss help on GPQA?"
-
-
-def calls(name: str, **arguments: Any) -> Says:
-    return Says("", calls=((name, arguments),))
 
 
 def record(**changes: Any) -> Says:
@@ -41,11 +37,6 @@ def record(**changes: Any) -> Says:
         "benchmark": "GPQA", "section": "Table 4",
     }  # fmt: skip
     return calls("record_finding", **told | changes)
-
-
-def results(request: Request) -> list[str]:
-    """What tools have given back so far, the last one last."""
-    return [str(message["content"]) for message in request.messages if message["role"] == "tool"]
 
 
 def filed_in(request: Request) -> list[str]:
@@ -209,6 +200,26 @@ def test_a_team_looks_into_questions_side_by_side_and_one_that_fails_leaves_the_
     assert any(of_the_team(request) for request in server.requests), "sub-searches have no team of their own"
 
 
+def test_a_sub_search_with_a_fault_that_nobody_foresaw_leaves_the_others(
+    brain: Callable[[ChatServer], Brain], papers: Literature
+) -> None:
+    def script(request: Request) -> Says:
+        if not of_the_team(request):
+            return in_turn(calls("ask_team", questions=[QUESTION, "What is the best seed?"]), rests_on_nothing)(request)
+        if "best seed" in request.said:
+            return calls("read_paper", paper="\ud800")  # no text that can be written down
+        return hands_in(summary="Nobody has measured it.", findings=[])
+
+    def rests_on_nothing(request: Request) -> Says:
+        return hands_in(findings=[], recipes=[{**RECIPE.plain(), "id": "r", "findings": []}])
+
+    with openai_chat(script) as server:
+        proposed(brain(server))
+    (told,) = results(server.requests[-1])
+    assert f"{QUESTION}\nNobody has measured it." in told
+    assert "What is the best seed?\nThis sub-search failed: " in told
+
+
 def test_a_model_that_is_refused_ends_the_research_and_not_the_sub_search(tmp_path: Path, papers: Literature) -> None:
     from agents.provider import Refused
 
@@ -280,6 +291,18 @@ def test_a_quotation_is_found_whatever_typesetting_did_to_it(notebook: Notebook,
         (finding(number=36.1), "say in `benchmark` what 36.1 was measured on"),
         (finding(claim="a gain of 5.7 points"), "the claim has 5.7, which is not in the source"),
         (finding(claim="so " * 200), "say it in one sentence"),
+        (finding(claim="it reaches 85 on GPQA"), "the claim has 85, which is not in the source"),
+        (finding(claim="At the end it reaches 85.4."), "the claim has 85.4, which is not in the source"),
+        (finding(claim="it reaches .853 on GPQA"), "the claim has 0.853, which is not in the source"),
+        (
+            finding(quotation="Ours 36.1 85.3", number=85.3, benchmark="GPQA"),
+            "85.3 stands under 'GSM8K' there, not under GPQA",
+        ),
+        (
+            finding(quotation="It takes three GPU hours", number=71.2, benchmark="GPQA", section="Table 4"),
+            "71.2 stands under 'GSM8K' there, not under GPQA",
+        ),
+        (finding(number=36.1, benchmark="GSM8K"), "the quotation has 36.1 on GPQA, not on GSM8K"),
     ],
 )
 def test_what_the_source_does_not_bear_out_is_refused_with_the_reason(

@@ -47,6 +47,12 @@ def test_a_page_is_read_as_markdown_without_what_surrounds_it(sites: Sites, libr
         assert gone not in text
 
 
+def test_a_raised_number_on_a_page_is_not_read_as_more_digits(sites: Sites, library: Library) -> None:
+    said = "<p>It reaches 85.3<sup>1</sup> with 10<sup>-5</sup>, in the 5<sup>th</sup> run of H<sub>2</sub>O.</p>"
+    text = web.read(library, sites.add_page("/blog/marks", f"<html><body>{said}</body></html>"))
+    assert "It reaches 85.3^1 with 10^-5, in the 5th run of H2O." in text
+
+
 def test_what_nobody_sees_on_a_page_is_not_read(sites: Sites, library: Library) -> None:
     text = web.read(library, sites.add_page("/blog/how", ARTICLE)).lower()
     for unseen in ("previous instructions", "token", "unseen"):

@@ -12,7 +12,8 @@ import pytest
 from agents.researcher.checks import names
 from agents.researcher.findings import Filed, Notebook
 from agents.researcher.reading_room import NotedLibrary, ReadingRoom
-from agents.researcher.shelf import Reading, key_of
+from agents.researcher.shelf import Reading, Shelf, key_of
+from shared_memory.errors import Unavailable
 from shared_memory.records import Finding
 from tests.servers.literature import Literature, Sends, literature
 from tests.servers.literature_pages import GRPO
@@ -112,6 +113,23 @@ def test_a_page_that_has_a_papers_number_in_its_address_is_not_that_paper(notebo
 )  # fmt: skip
 def test_a_paper_is_one_source_however_it_is_written(source: str) -> None:
     assert key_of(source) == f"arxiv {GRPO}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "hep-th/9901001", "arXiv hep-th/9901001", "arXiv:hep-th/9901001v2", "https://arxiv.org/abs/hep-th/9901001v1",
+        "arxiv.org/pdf/hep-th/9901001", "HEP-TH/9901001",
+    ],
+)  # fmt: skip
+def test_an_old_paper_is_one_source_however_it_is_written(source: str) -> None:
+    assert key_of(source) == "arxiv hep-th/9901001"
+
+
+def test_what_cannot_be_kept_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "notebook").write_text("in the way")
+    with pytest.raises(Unavailable, match=r"what was read was not kept \(Not a directory\); make room in"):
+        Shelf(tmp_path / "notebook").put(Reading(source="s", text="t", fetched=0.0))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+SIGNATURE = "signed-by-the-server"
+"""Of the thoughts that Anthropic's server wants back as they were."""
+
 
 @dataclass(frozen=True)
 class Says:
@@ -25,6 +28,8 @@ class Says:
     """What a reasoning model thinks before it answers."""
     cached_tokens: int = 0
     """Those of the request that the server had in its cache."""
+    newly_cached_tokens: int = 0
+    """Those that it has put there; only Anthropic's says so."""
     pause: float = 0.0
     """Seconds before the first token."""
     drop: Literal["", "broken", "clean"] = ""
@@ -39,6 +44,15 @@ class Says:
         """Id, name and arguments in JSON of every call."""
         for place, (name, given) in enumerate(self.calls):
             yield f"call-{place}", name, given if isinstance(given, str) else json.dumps(given)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A streamed answer as it is written, whatever was asked."""
+
+    pieces: tuple[str, ...]
+    pause: float = 0.0
+    """Seconds after every piece."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +152,9 @@ def _openai_stream(says: Says, body: dict[str, Any], number: int) -> Iterator[st
 
 
 def _anthropic(says: Says, body: dict[str, Any], number: int) -> dict[str, Any]:
-    content = [{"type": "text", "text": says.text}]
+    content: list[dict[str, Any]] = [{"type": "text", "text": says.text}]
+    if says.thoughts:
+        content.insert(0, {"type": "thinking", "thinking": says.thoughts, "signature": SIGNATURE})
     content += [
         {"type": "tool_use", "id": id, "name": name, "input": json.loads(given)} for id, name, given in says.arguments
     ]
@@ -153,11 +169,11 @@ def _stop_reason(says: Says) -> str:
 
 
 def _anthropic_usage(says: Says) -> dict[str, Any]:
-    """Anthropic counts what it read from its cache beside the other tokens of a request, not among them."""
+    """Anthropic counts what it read from its cache and put there beside the other tokens, not among them."""
     return {
-        "input_tokens": says.prompt_tokens - says.cached_tokens,
+        "input_tokens": says.prompt_tokens - says.cached_tokens - says.newly_cached_tokens,
         "cache_read_input_tokens": says.cached_tokens,
-        "cache_creation_input_tokens": 0,
+        "cache_creation_input_tokens": says.newly_cached_tokens,
         "output_tokens": says.completion_tokens,
     }
 
@@ -168,11 +184,20 @@ def _anthropic_stream(says: Says, body: dict[str, Any], number: int) -> Iterator
 
     started = {**_anthropic(says, body, number), "content": [], "stop_reason": None}
     yield event("message_start", message={**started, "usage": {**_anthropic_usage(says), "output_tokens": 1}})
-    yield event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+    place = 0
+    if says.thoughts:
+        block = {"type": "thinking", "thinking": "", "signature": ""}
+        yield event("content_block_start", index=0, content_block=block)
+        for piece in _words(says.thoughts):
+            yield event("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": piece})
+        yield event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": SIGNATURE})
+        yield event("content_block_stop", index=0)
+        place = 1
+    yield event("content_block_start", index=place, content_block={"type": "text", "text": ""})
     for piece in _words(says.text):
-        yield event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
-    yield event("content_block_stop", index=0)
-    for index, (id, name, given) in enumerate(says.arguments, start=1):
+        yield event("content_block_delta", index=place, delta={"type": "text_delta", "text": piece})
+    yield event("content_block_stop", index=place)
+    for index, (id, name, given) in enumerate(says.arguments, start=place + 1):
         block = {"type": "tool_use", "id": id, "name": name, "input": {}}
         yield event("content_block_start", index=index, content_block=block)
         yield event("content_block_delta", index=index, delta={"type": "input_json_delta", "partial_json": given})

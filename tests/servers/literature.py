@@ -33,6 +33,10 @@ class Sends:
     media_type: str = "application/json"
     after: float = 0.0
     """Seconds before it is sent."""
+    cut: int = 0
+    """Bytes at the end that are announced and never sent: the connection breaks."""
+    between: float = 0.0
+    """Seconds between one byte and the next."""
 
     @property
     def body(self) -> bytes:
@@ -216,7 +220,11 @@ def _serving(answer: Callable[[Request], Sends]) -> Iterator[str]:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(sends.body)))
                 self.end_headers()
-                self.wfile.write(sends.body)
+                body = sends.body[: len(sends.body) - sends.cut]
+                for piece in map(bytes, zip(body, strict=True)) if sends.between else [body]:
+                    self.wfile.write(piece)
+                    time.sleep(sends.between)
+                self.close_connection = self.close_connection or bool(sends.cut)
 
         def handle(self) -> None:
             """A client may go while its connection is kept."""

@@ -1,7 +1,7 @@
 """A real MCP server, over its standard streams or over HTTP: a notebook that can be read and written to.
 
     python mcp_server.py stdio FOLDER
-    python mcp_server.py http FOLDER          prints its address, then serves until it is ended
+    python mcp_server.py http FOLDER [PORT]   prints its address, then serves until it is ended
 
 What it saw lies in FOLDER: `environment.json` at its start, `notes` (a line for every note), `headers.jsonl`.
 """
@@ -83,16 +83,17 @@ def notebook(folder: Path, **settings: Any) -> FastMCP:
     return server
 
 
-def main(transport: str, folder: Path) -> None:
+def main(transport: str, folder: Path, port: int = 0) -> None:
     if transport == "stdio":
         notebook(folder).run("stdio")
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if not port:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     print(f"http://127.0.0.1:{port}/mcp", flush=True)
     notebook(folder, host="127.0.0.1", port=port).run("streamable-http")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
-from tests.servers.chat_wires import Fault, Says, answer_of, error_of, stream_of
+from tests.servers.chat_wires import Fault, Says, Stream, answer_of, error_of, stream_of
 
-__all__ = ["ChatServer", "Fault", "HangUp", "Reply", "Request", "Says", "busy", "nobody", "openai_chat"]
+__all__ = ["ChatServer", "Fault", "HangUp", "Reply", "Request", "Says", "Stream", "busy", "nobody", "openai_chat"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class HangUp:
     """The connection is closed without an answer."""
 
 
-Reply = Says | Fault | HangUp
+Reply = Says | Stream | Fault | HangUp
 
 WRONG_KEY = Fault(401, "Incorrect API key provided: sk-wrong. You can find your API key at …", code="invalid_api_key")
 NO_SUCH_MODEL = Fault(404, "The model `nobody` does not exist or you do not have access to it.", code="model_not_found")
@@ -189,6 +189,9 @@ def openai_chat(script: Script, about: Mapping[str, Any] | None = None) -> Itera
             if isinstance(reply, Fault):
                 self._send(reply.status, error_of(reply, self.path), reply.headers)
                 return
+            if isinstance(reply, Stream):
+                self._write("text/event-stream", reply.pieces, reply.pause)
+                return
             time.sleep(reply.pause)
             if request.body.get("stream"):
                 self._stream(reply, request, number)
@@ -212,16 +215,21 @@ def openai_chat(script: Script, about: Mapping[str, Any] | None = None) -> Itera
         def _stream(self, reply: Says, request: Request, number: int) -> None:
             kind, stream = stream_of(reply, self.path, request.body, number)
             pieces = list(stream)
+            # In the middle of what is said: the last three pieces at most say how it ended.
+            said = pieces[: max(1, len(pieces) // 2 - 1)] if reply.drop else pieces
+            self._write(kind, said, broken=reply.drop == "broken")
+
+        def _write(self, kind: str, pieces: Sequence[str], pause: float = 0.0, *, broken: bool = False) -> None:
             self.send_response(200)
             self.send_header("Content-Type", kind)
             self.send_header("Transfer-Encoding", "chunked")
             self._close()
             self.end_headers()
-            # In the middle of what is said: the last three pieces at most say how it ended.
-            for piece in pieces[: max(1, len(pieces) // 2 - 1)] if reply.drop else pieces:
+            for piece in pieces:
                 data = piece.encode()
                 self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-            if reply.drop != "broken":
+                time.sleep(pause)
+            if not broken:
                 self.wfile.write(b"0\r\n\r\n")
 
         def _close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,43 @@ def test_without_conditions_that_match_there_is_nothing(db: Database) -> None:
     lessons.put("r1", lesson("r1", benchmark="", method="dpo"))
     assert lessons.find(like=Conditions(method="sft", family="qwen3")) == ()
     assert ids(lessons.find(like=Conditions(method="dpo", family="qwen3"))) == ["r1/e1"]
+
+
+@pytest.mark.parametrize("signs", ['"', "*", "🎉", "---", "_", "²", "(", "\ud800"])
+def test_signs_alone_find_nothing(db: Database, signs: str) -> None:
+    Lessons(db).put("r1", lesson("r1"))
+    assert Lessons(db).find(signs) == ()
+    assert Lessons(db).find(signs, like=HERE) == ()
+    assert ids(Lessons(db).find(f"{signs} LoRA {signs}")) == ["r1/e1"]
+    assert Lessons(db).find("zebras", like=HERE) == (), "nor do words, where its conditions alone are like it"
+
+
+@pytest.mark.parametrize("words", ["NEAR(LoRA)", 'lora" AND "zebra', "tried:LoRA", "^lora*", "-lora", "NOT lora"])
+def test_no_word_is_an_operator(db: Database, words: str) -> None:
+    Lessons(db).put("r1", lesson("r1"))
+    assert ids(Lessons(db).find(words)) == ["r1/e1"]
+
+
+def test_a_lesson_that_another_version_wrote_is_left_out(db: Database) -> None:
+    lessons = Lessons(db)
+    for run in ("r1", "r2"):
+        lessons.put(run, lesson(run))
+    db.execute("UPDATE lessons SET body = json_insert(body, '$.mood', 'good') WHERE run_id = 'r1'")
+    assert ids(lessons.find(like=HERE)) == ["r2/e1"]
+
+
+def test_runs_that_write_at_once_lose_none_of_their_lessons(tmp_path: Path) -> None:
+    def write(run: str) -> None:
+        lessons = Lessons(Database.open(tmp_path / "postgrad.db"))
+        for number in range(20):
+            lessons.put(run, lesson(run, f"e{number}", tried=f"with {run} {number}"))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, ["r1", "r2", "r3", "r1"]))
+    db = Database.open(tmp_path / "postgrad.db")
+    assert len(Lessons(db).find(limit=100)) == 60
+    assert ids(Lessons(db).find("r3"))[0].startswith("r3/")
+    assert db.execute("SELECT count(*) AS n FROM lesson_words")[0]["n"] == 60, "one entry of words for each"
 
 
 def test_secrets_are_taken_out_before_a_lesson_is_filed(db: Database) -> None:

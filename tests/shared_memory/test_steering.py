@@ -42,6 +42,18 @@ def told(steer: Steer | None) -> str:
         ("what did dpo-mild cost", "-"),
         ("can you tell me why e1 failed?", "-"),
         ("hello", "-"),
+        ("stop training", "stop"),
+        ("stop after e2", "stop"),
+        ("stop the ablations", "-move:ablate"),
+        ("stop improving e1, try another recipe", "+move:draft -experiment:e1 -move:improve"),
+        ("enough ablations", "-move:ablate"),
+        ("finish e2 first", "+experiment:e2"),
+        ("do not stop after this", "words"),
+        ("please don't stop the search", "words"),
+        ("go on", "words"),
+        ("use anything except dpo", "-method:dpo"),
+        ("why was e2 discarded? Try DPO next.", "+method:dpo"),
+        ("I want to know why e1 was discarded and what comes next", "-"),
     ],
 )
 def test_common_forms_are_understood_and_a_question_steers_nothing(text: str, expected: str) -> None:
@@ -60,3 +72,13 @@ def test_common_forms_are_understood_and_a_question_steers_nothing(text: str, ex
 def test_what_a_model_reads_out_of_words_must_stand_in_them(said: Steer, reason: str) -> None:
     found = bears_out("let us see dpo next", said, NAMES)
     assert (reason in found) if reason else not found
+
+
+@pytest.mark.parametrize("words", ["why did e2 stop?", "don't stop", "is the search done?"])
+def test_a_model_cannot_end_the_search_by_words_that_do_not_ask_for_it(words: str) -> None:
+    assert "does not ask to stop" in bears_out(words, Steer(words=words, stop=True), NAMES)
+
+
+def test_a_model_may_end_the_search_by_words_that_do() -> None:
+    for words in ("could you please stop?", "stop after e2", "Why e2? Then stop."):
+        assert not bears_out(words, Steer(words=words, stop=True), NAMES)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from agents.researcher.addresses import base
-from agents.researcher.library import DAY, Library, NotFound
+from agents.researcher.library import DAY, Library, NotFound, Page
 from agents.researcher.papers.ids import arxiv_id, doi_of, paper_id
 from agents.researcher.papers.records import Paper
 from shared_memory.errors import BadInput, Unavailable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FRESH = 7 * DAY
 ATOM = "{http://www.w3.org/2005/Atom}"
 OWN = "{http://arxiv.org/schemas/atom}"
+TOTAL = "{http://a9.com/-/spec/opensearch/1.1/}totalResults"
 WORDS = 8
 """Of a query that are searched for."""
 STOP_WORDS = frozenset(
@@ -50,18 +51,24 @@ def describe(library: Library, name: str) -> Paper:
 
 
 def _feed(library: Library, params: dict[str, str]) -> list[Paper]:
+    url = f"{base('arxiv_api')}/api/query"
+    return library.understood(_papers, url, {"start": "0", **params}, fresh_for=FRESH)
+
+
+def _papers(page: Page) -> list[Paper]:
     from xml.etree.ElementTree import ParseError
 
     from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
     from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped]
 
-    page = library.get(f"{base('arxiv_api')}/api/query", {"start": "0", **params}, fresh_for=FRESH)
     try:
         feed = fromstring(page.content)
     except (ParseError, DefusedXmlException) as error:
         raise Unavailable("arXiv answers with something that is no Atom feed; run again later") from error
-    papers = []
-    for entry in feed.iter(f"{ATOM}entry"):
+    papers, entries = [], list(feed.iter(f"{ATOM}entry"))
+    if not entries and _text(feed, TOTAL) not in ("", "0"):  # it happens, and the next time they are there
+        raise Unavailable("arXiv leaves out the papers that it has found; run again later")
+    for entry in entries:
         if "/api/errors" in _text(entry, f"{ATOM}id"):
             raise BadInput(f"arXiv refuses the request ({_text(entry, f'{ATOM}summary')}); write it otherwise")
         if paper := _paper(entry):
@@ -75,13 +82,14 @@ def _paper(entry: Element) -> Paper | None:
     if not title or not address:
         return None
     name = arxiv_id(paper_id(address))
+    comment, abstract = _text(entry, f"{OWN}comment"), _text(entry, f"{ATOM}summary")
     return Paper(
         id=name,
         title=title,
         authors=tuple(_text(author, f"{ATOM}name") for author in entry.findall(f"{ATOM}author")),
         published=_text(entry, f"{ATOM}published")[:10],
         venue=_text(entry, f"{OWN}journal_ref"),
-        abstract=_text(entry, f"{ATOM}summary"),
+        abstract=f"[{comment}] {abstract}" if "withdrawn" in comment.casefold() else abstract,
         arxiv_id=name,
         doi=doi_of(_text(entry, f"{OWN}doi")),
         found_by=("arxiv",),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 
 from agents.researcher.papers.records import Entry
 from shared_memory.errors import BadInput
@@ -42,9 +43,19 @@ class Document:
     title: str
     parts: tuple[Part, ...]
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What each part is asked for by; the second of a name is `Setup (2)`."""
+        names: list[str] = []
+        times: dict[str, int] = {}
+        for part in self.parts:
+            times[part.name] = times.get(part.name, 0) + 1
+            names.append(part.name if times[part.name] == 1 else f"{part.name} ({times[part.name]})")
+        return tuple(names)
+
     def entries(self) -> tuple[Entry, ...]:
         return tuple(
-            Entry(part.name, part.level, len(self.text_of(index)), part.title if part.is_table else "")
+            Entry(self.names[index], part.level, len(self.text_of(index)), part.title if part.is_table else "")
             for index, part in enumerate(self.parts)
         )
 
@@ -59,11 +70,11 @@ class Document:
     def find(self, name: str) -> int:
         """Where the part of a name is; raises BadInput with the names that there are."""
         wanted = _key(name)
-        for key in (_key(part.name) for part in self.parts), _numbers(self.parts), _titles(self.parts):
+        for key in map(_key, self.names), _numbers(self.parts), _titles(self.parts):
             keys = list(key)
             if wanted in keys:
                 return keys.index(wanted)
-        names = [part.name for part in self.parts]
+        names = self.names
         starts = [index for index, one in enumerate(names) if wanted and _key(one).startswith(f"{wanted} ")]
         if len(starts) == 1:
             return starts[0]

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from agents.researcher.addresses import base
-from agents.researcher.library import DAY, Library
+from agents.researcher.library import DAY, Library, Page
 from agents.researcher.papers.ids import arxiv_id
 from agents.researcher.papers.records import Linked, Paper
-from shared_memory.errors import Unavailable
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo, PaperInfo, SpaceInfo
@@ -19,16 +18,19 @@ FRESH = 7 * DAY
 
 
 def search(library: Library, query: str, limit: int) -> list[Paper]:
-    page = library.get(f"{base('hub')}/api/papers/search", {"q": query[:250], "limit": str(limit)}, fresh_for=FRESH)
-    entries = page.json()
-    if not isinstance(entries, list):
-        raise Unavailable("Hugging Face's paper search answers in a shape that is not known; look for a newer postgrad")
-    return [_paper(_info(entry)) for entry in entries[:limit]]
+    def read(page: Page) -> list[Paper]:
+        return [_paper(_info(entry)) for entry in page.json()[:limit]]
+
+    params = {"q": query[:250], "limit": str(limit)}
+    return library.understood(read, f"{base('hub')}/api/papers/search", params, fresh_for=FRESH)
 
 
 def describe(library: Library, name: str) -> tuple[Paper, tuple[Linked, ...]]:
     """A paper and what its page is linked with; raises NotFound where it has no page. name: an arXiv id."""
-    page = library.get(f"{base('hub')}/api/papers/{quote(name)}", fresh_for=FRESH)
+    return library.understood(_described, f"{base('hub')}/api/papers/{quote(name)}", fresh_for=FRESH)
+
+
+def _described(page: Page) -> tuple[Paper, tuple[Linked, ...]]:
     info = _info(page.json())
     linked = [Linked("code", info.github_repo)] if info.github_repo else []
     linked += [Linked("page", info.project_page)] if info.project_page else []
@@ -42,13 +44,8 @@ def _info(entry: Any) -> PaperInfo:
     """As the Hub's own client reads it; the request itself is the library's, which keeps the page."""
     from huggingface_hub.hf_api import PaperInfo
 
-    try:
-        around = {key: value for key, value in entry.items() if key != "paper"}
-        return PaperInfo(**{**around, **(entry.get("paper") or {})})
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Unavailable(
-            "Hugging Face's paper pages answer in a shape that is not known; look for a newer huggingface_hub"
-        ) from error
+    around = {key: value for key, value in entry.items() if key != "paper"}
+    return PaperInfo(**{**around, **(entry.get("paper") or {})})
 
 
 def _paper(info: PaperInfo) -> Paper:

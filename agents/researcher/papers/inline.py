@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 APART = frozenset({"br", "p", "div", "td", "th", "tr", "li", "dt", "dd", "table", "ul", "ol"})
 """Tags whose text does not run on from what is before them."""
+RAISED = {"sup": "^", "sub": "_"}
+"""Tag → what is written for it."""
 NUMBER = re.compile(r"[\d\s.,%+\-−±×≈~<>=()/]+")
+_WRAP = re.compile(r"(?:(?<!\\)|(?<=\\\\))%\n\s*")
+"""Where LaTeXML breaks a long formula: a comment of TeX, which is no per cent sign."""
 _SIGNS = (
     ("\\%", "%"), ("\\pm", "±"), ("\\times", "×"), ("\\approx", "≈"), ("\\sim", "~"), ("{,}", ","), ("\\,", " "),
     ("\\displaystyle", ""), ("\\textstyle", ""),
@@ -40,9 +44,18 @@ def inline(tag: Tag) -> str:
     return clean("".join(pieces))
 
 
+def mark_raised(root: Tag) -> None:
+    """Writes a sign before raised and lowered numbers: as plain text 85.3¹ would be 85.31, and 10⁻⁵ be 10-5."""
+    for tag in root.find_all(list(RAISED)):
+        before = str(tag.find_previous(string=True) or "")[-1:]
+        stands_at_it = before.isdigit() if tag.name == "sub" else before.strip(" \n\t^")
+        if stands_at_it and re.match(r"\s*[\d+\-−]", tag.get_text()):
+            tag.insert(0, RAISED[tag.name])
+
+
 def mathematics(math: Tag) -> str:
     """A formula in TeX between dollars; a bare number as it is."""
-    source = str(math.get("alttext") or math.get_text())
+    source = _WRAP.sub("", str(math.get("alttext") or math.get_text()))
     for written, sign in _SIGNS:
         source = source.replace(written, sign)
     source = " ".join(re.sub(r"\s*±\s*", " ± ", source).split())

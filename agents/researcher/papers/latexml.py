@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agents.researcher.papers.document import Document, Part
-from agents.researcher.papers.inline import classes, clean, inline, mathematics, take_notes
+from agents.researcher.papers.inline import APART, classes, clean, inline, mark_raised, mathematics, take_notes
 from agents.researcher.papers.tables import is_table, markdown_table, rows_of
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def _tidy(article: Tag) -> None:
     for tag in [*article.find_all(UNREAD), *article.find_all(class_=UNREAD_CLASSES)]:
         if not tag.decomposed:
             tag.decompose()
+    mark_raised(article)
 
 
 class _Reader:
@@ -122,7 +123,8 @@ class _Reader:
             if isinstance(child, Tag):
                 if not self._is_block(child):
                     notes += take_notes(child)
-                    loose.append("" if child.decomposed else inline_run(child))
+                    apart = " " * (child.name in APART)
+                    loose.append("" if child.decomposed else f"{apart}{inline_run(child)}{apart}")
                     continue
                 section.add(clean("".join(loose)))
                 loose.clear()

@@ -24,12 +24,15 @@ _TEX = {
 _TEX_WORDS = re.compile(
     "|".join(re.escape(word) + ("(?![a-zA-Z])" if word[-1].isalpha() else "") for word in sorted(_TEX, reverse=True))
 )
+_RAISED = re.compile(r"(?<=[^\s⁰¹²³⁴-⁹⁺⁻^])(?=[⁰¹²³⁴-⁹⁺⁻])")
+_LOWERED = re.compile(r"(?<=\d)(?=[₀-₉₊₋])")
+"""Where a raised or lowered number begins, which is no more digits of the number that it stands at: 85.3¹."""
 _MARKUP = re.compile(r"[|*$#{}\\]+")
 _RULE = re.compile(r"^[ \t|:]*---[ \t|:-]*$", re.MULTILINE)
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-\s*(?=[^\W\d_])")
 _BEFORE = re.compile(r"\s+(?=[,.;:!?%)\]])")
 _AROUND = re.compile(r"\s*([±×≈≤≥=<>])\s*")
-_AFTER = re.compile(r"(?<=[(\[])\s+")
+_AFTER = re.compile(r"(?<=[(\[^_])\s+")
 _GAP = re.compile(r"\s*(?:\[\s*(?:\.{3}|…)\s*\]|\.{3,}|…)\s*")
 
 
@@ -38,7 +41,8 @@ def normalise(text: str) -> str:
 
     Both sides of a comparison have to pass it; nobody is shown it.
     """
-    text = unicodedata.normalize("NFKC", _RULE.sub(" ", text).translate(_SIGNS)).translate(_SIGNS)
+    text = _LOWERED.sub("_", _RAISED.sub("^", _RULE.sub(" ", text).translate(_SIGNS)))
+    text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
     text = _MARKUP.sub(" ", _TEX_WORDS.sub(lambda match: _TEX[match[0]], text))
     text = _HYPHEN.sub("", " ".join(text.split()))
     return _AROUND.sub(r"\1", _AFTER.sub("", _BEFORE.sub("", text))).casefold()
@@ -64,5 +68,6 @@ def quotes(text: str, quotation: str) -> bool:
 
 
 def _whole(part: str) -> re.Pattern[str]:
-    """Neither end may cut a word or a number: 5.3 is not in 85.3, nor 85 in 85.3."""
-    return re.compile(rf"(?<!\w)(?<!\d[.,]){re.escape(part)}(?!\w)(?![.,]\d)")
+    """Neither end may cut a word or a number: 5.3 is not in 85.3, nor 85 in 85.3, nor 3.1 in −3.1."""
+    signed = r"(?<!^-)(?<![^\w)]-)" if part[0].isdigit() else ""
+    return re.compile(rf"(?<!\w)(?<!\d[.,]){signed}{re.escape(part)}(?!\w)(?![.,]\d)")

@@ -50,7 +50,7 @@ def section(library: Library, paper_id: str, name: str, *, offset: int = 0, limi
     if end < len(whole):
         line = whole.rfind("\n", offset + limit * 4 // 5, end)
         end = line + 1 if line > 0 else end
-    called = text.document.parts[index].name
+    called = text.document.names[index]
     title = text.document.title
     return Passage(text.name, called, whole[offset:end], offset, len(whole), text.kind, text.url, title, whole[:end])
 
@@ -62,7 +62,7 @@ def _text(library: Library, paper_id: str) -> _Text:
     for kind, url in _addresses(library, name):
         try:
             page = library.get(url, accept="application/pdf" if kind == "pdf" else "text/html")
-        except (NotFound, Unavailable) as error:
+        except (BadInput, Unavailable) as error:
             failure = error if failure is None or isinstance(error, Unavailable) else failure
             reasons.append(str(error))
             continue
@@ -71,6 +71,8 @@ def _text(library: Library, paper_id: str) -> _Text:
             return _Text(name, document, kind, page.url)
         reasons.append(f"{url} holds no text that can be read")
     said = "; ".join(reasons)
+    if len(reasons) == 1 and type(failure) is BadInput:  # the one place where it is may not be asked
+        raise failure
     if isinstance(failure, Unavailable):
         raise Unavailable(f"the text of {name} is not to be had now: {said}") from failure
     raise NotFound(f"nobody has the text of {name} ({said}); read its abstract instead") from failure

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from agents.researcher.addresses import base
 from agents.researcher.library import DAY, Library
 from agents.researcher.papers.ids import arxiv_id, doi_of, paper_id, semantic_scholar_id
 from agents.researcher.papers.records import Citation, Paper, Snippet
-from shared_memory.errors import BadInput, Unavailable
+from shared_memory.errors import BadInput
 
 FRESH = 7 * DAY
 BRIEF = "title,authors,year,publicationDate,venue,externalIds,citationCount,influentialCitationCount"
@@ -24,17 +24,19 @@ EDGES = 2000
 LIMIT = 100
 """Results of a search."""
 
+T = TypeVar("T")
+
 
 def search(library: Library, query: str, limit: int) -> list[Paper]:
     """Words with a hyphen match nothing there, so they are asked for as two."""
     words = re.sub(r"[-‐‑–—]", " ", query)
-    answer = _ask(library, "paper/search", {"query": words, "limit": str(min(limit, LIMIT)), "fields": FULL})
-    return [paper_of(entry) for entry in _rows(answer)]
+    params = {"query": words, "limit": str(min(limit, LIMIT)), "fields": FULL}
+    return _ask(library, "paper/search", params, lambda answer: [paper_of(entry) for entry in _rows(answer)])
 
 
 def describe(library: Library, name: str) -> Paper:
     """name: of any kind; raises NotFound where it is not known."""
-    return paper_of(_ask(library, _path(name), {"fields": FULL}))
+    return _ask(library, _path(name), {"fields": FULL}, paper_of)
 
 
 def snippets(library: Library, query: str, papers: Sequence[str], limit: int) -> list[Snippet]:
@@ -42,7 +44,7 @@ def snippets(library: Library, query: str, papers: Sequence[str], limit: int) ->
     params = {"query": query, "limit": str(limit)}
     if papers:
         params["paperIds"] = ",".join(semantic_scholar_id(name) for name in papers)
-    return [_snippet(row) for row in _rows(_ask(library, "snippet/search", params))]
+    return _ask(library, "snippet/search", params, lambda answer: [_snippet(row) for row in _rows(answer)])
 
 
 def edges(
@@ -54,10 +56,9 @@ def edges(
     offset: int | None = 0
     while offset is not None and offset < most:
         params = {"fields": EDGE, "offset": str(offset), "limit": str(min(BATCH, most - offset))}
-        answer = _ask(library, f"{_path(name)}/{way}", params)
-        found += [_edge(row, key) for row in _rows(answer) if (row.get(key) or {}).get("title")]
-        following = answer.get("next")
-        offset = following if isinstance(following, int) and following > offset else None
+        page, following = _ask(library, f"{_path(name)}/{way}", params, lambda answer: _page(answer, key))
+        found += page
+        offset = following if following and following > offset else None
     return found, offset is not None
 
 
@@ -80,6 +81,13 @@ def paper_of(entry: dict[str, Any]) -> Paper:
         pdf=str((entry.get("openAccessPdf") or {}).get("url") or ""),
         found_by=("semantic_scholar",),
     )
+
+
+def _page(answer: dict[str, Any], key: str) -> tuple[list[Citation], int | None]:
+    """Edges, and the offset of those that follow."""
+    following = answer.get("next")
+    edges = [_edge(row, key) for row in _rows(answer) if (row.get(key) or {}).get("title")]
+    return edges, following if isinstance(following, int) else None
 
 
 def _edge(row: dict[str, Any], key: str) -> Citation:
@@ -120,8 +128,6 @@ def _rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict)]
 
 
-def _ask(library: Library, path: str, params: dict[str, str]) -> dict[str, Any]:
-    answer = library.get(f"{base('semantic_scholar')}/graph/v1/{path}", params, fresh_for=FRESH).json()
-    if not isinstance(answer, dict):
-        raise Unavailable("Semantic Scholar answers in a shape that is not known; look for a newer postgrad")
-    return answer
+def _ask(library: Library, path: str, params: dict[str, str], read: Callable[[dict[str, Any]], T]) -> T:
+    url = f"{base('semantic_scholar')}/graph/v1/{path}"
+    return library.understood(lambda page: read(page.json()), url, params, fresh_for=FRESH)

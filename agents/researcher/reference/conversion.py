@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from agents.researcher.papers.inline import mark_raised
 from agents.researcher.pdf_pages import pages_of
 from shared_memory.errors import BadInput
 
@@ -69,6 +70,7 @@ def html_text(content: bytes) -> str:
     for element in main.find_all(class_=_SURROUNDS):
         if not element.decomposed and len(element.get_text()) < whole / 2:
             element.decompose()
+    mark_raised(main)
     converter = MarkdownConverter(
         heading_style="ATX", bullets="-", strip=["img"], code_language_callback=_language, escape_underscores=False,
         escape_asterisks=False, strip_pre=None,
@@ -132,7 +134,7 @@ def notebook_text(text: str) -> str:
         metadata = json.loads(text).get("metadata") or {}
         language = str((metadata.get("language_info") or {}).get("name") or "python")
         parts = [part for number, cell in enumerate(cells, 1) for part in _cell(cell, number, language)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput("this is no notebook of format 4; read the file it was made from") from error
     return "\n\n".join(parts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from agents.researcher.addresses import SERVICES, base
@@ -87,17 +88,21 @@ def _name_of(package: str, address: str) -> str:
 def _by_content(library: Library, package: str, words: str, limit: int) -> list[str]:
     """Sections that speak of the words, as the service's search finds them; nothing where it does not answer."""
     query = {"q": words.lower()[:200], "product": package}
+
+    def read(page: Page) -> list[str]:
+        return [_found_line(package, each) for each in page.json()[:limit]]
+
     try:
-        found = library.get(f"{base('hub')}/api/docs/search", query, fresh_for=DAY).json()
-    except (NotFound, Unavailable):
+        return library.understood(read, f"{base('hub')}/api/docs/search", query, fresh_for=DAY)
+    except (BadInput, Unavailable):
         return ["(the search in what the pages say does not answer; only names and titles were looked at)"]
-    lines = []
-    for each in found if isinstance(found, list) else ():
-        name = _name_of(package, str(each.get("source_page_url", "")))
-        section = each.get("heading2") or each.get("heading1") or ""
-        said = brief(re.sub(r"<[^>]*>", " ", str(each.get("text", ""))), 160)
-        lines.append(f"- {name}, section “{section}” — {said}")
-    return lines[:limit]
+
+
+def _found_line(package: str, found: dict[str, Any]) -> str:
+    name = _name_of(package, str(found.get("source_page_url", "")))
+    section = found.get("heading2") or found.get("heading1") or ""
+    said = brief(re.sub(r"<[^>]*>", " ", str(found.get("text", ""))), 160)
+    return f"- {name}, section “{section}” — {said}"
 
 
 def read_page(

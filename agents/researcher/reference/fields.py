@@ -16,6 +16,9 @@ _MAKERS = ("dataclass", "strict", "define")
 _BASES = ("BaseModel", "TypedDict", "NamedTuple")
 _STANDARD = ("ConfigArgs", "ModelArgs", "ImageProcessorArgs", "ProcessorArgs")
 """Where transformers keeps what its decorator `auto_docstring` says of parameters that many classes share."""
+_AUTOMATIC = "_BaseAutoModelClass"
+_GIVEN_LATER = {"from_pretrained": "FROM_PRETRAINED_TORCH_DOCSTRING", "from_config": "FROM_CONFIG_DOCSTRING"}
+"""Where it keeps what the methods of its automatic classes say: they are given it when they are imported."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,17 @@ def documentation(thing: Thing) -> Docstring:
     text = ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | Function) else None
     if not text and thing.owner:  # what is written anew often leaves the words to what it replaces
         above = (member_of(each, thing.short) for each in lineage(thing.owner)[1:])
-        return next((told for told in map(documentation, filter(None, above)) if told.intro), parse(None))
+        inherited = next((told for told in map(documentation, filter(None, above)) if told.intro), None)
+        return inherited or parse(_given_later(thing.owner, thing.short))
     return parse(text)
+
+
+def _given_later(owner: Thing, name: str) -> str:
+    automatic = next((each for each in lineage(owner) if each.short == _AUTOMATIC), None)
+    if automatic is None or name not in _GIVEN_LATER:
+        return ""
+    kept = member(Thing(automatic.module.name, automatic.module), _GIVEN_LATER[name])
+    return text_of(kept.node.value) if kept and isinstance(kept.node, ast.Assign) else ""
 
 
 def takes(thing: Thing) -> list[Field]:
@@ -70,7 +82,7 @@ def takes(thing: Thing) -> list[Field]:
     if any(each.name == "enum.Enum" for each in classes):
         return []
     for each in classes:
-        maker = member_of(each, "__init__")
+        maker = member_of(each, "__init__") or member_of(each, "__new__")
         if maker is not None:
             return parameters(maker, [each, *classes])
         if is_record(each):

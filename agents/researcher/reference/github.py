@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from agents.researcher.addresses import base
 from agents.researcher.keys import headers_for
-from agents.researcher.library import DAY, Library, NotFound
+from agents.researcher.library import DAY, Library, NotFound, Page
 from agents.researcher.reference.conversion import notebook_text
 from agents.researcher.reference.pages import Piece, numbered
 from shared_memory.errors import BadInput, Unavailable
@@ -127,15 +127,23 @@ def _commit(library: Library, repo: str, ref: str = "") -> Commit:
     try:
         sha = ref
         if not re.fullmatch(r"[0-9a-f]{40}", ref):
-            sha = library.get(f"{api}/commits/{quote(ref or 'HEAD', safe='')}", fresh_for=DAY).json()["sha"]
-        tree = library.get(f"{api}/git/trees/{sha}", {"recursive": "1"}).json()
+            sha = library.understood(_sha, f"{api}/commits/{quote(ref or 'HEAD', safe='')}", fresh_for=DAY)
+        files, is_whole = library.understood(_files, f"{api}/git/trees/{sha}", {"recursive": "1"})
     except NotFound as error:
         where = f" at `{ref}`" if ref else ""
         raise BadInput(f"GitHub has no public repository {name}{where}; check the owner and the name") from error
-    except (KeyError, TypeError) as error:
-        raise Unavailable(f"GitHub answers about {name} in another form than it documents; try again later") from error
-    files = {each["path"]: int(each.get("size") or 0) for each in tree["tree"] if each.get("type") == "blob"}
-    return Commit(name, sha, files, not tree.get("truncated"))
+    return Commit(name, sha, files, is_whole)
+
+
+def _sha(page: Page) -> str:
+    return re.fullmatch(r"[0-9a-f]{40,64}", page.json()["sha"])[0]  # type: ignore[index]
+
+
+def _files(page: Page) -> tuple[dict[str, int], bool]:
+    """Path → bytes, and whether these are all."""
+    tree = page.json()
+    files = {str(each["path"]): int(each.get("size") or 0) for each in tree["tree"] if each.get("type") == "blob"}
+    return files, not tree.get("truncated")
 
 
 def _raw(library: Library, commit: Commit, path: str) -> str:
@@ -164,11 +172,15 @@ def _by_search(library: Library, commit: Commit, words: str) -> list[str]:
     if not headers_for(address) or not words.strip():
         return []
     try:
-        found = library.get(address, {"q": f"{words} repo:{commit.repo}", "per_page": "20"}, fresh_for=DAY).json()
-        paths = [str(each["path"]) for each in found["items"]]
-    except (BadInput, Unavailable, KeyError, TypeError):
+        query = {"q": f"{words} repo:{commit.repo}", "per_page": "20"}
+        paths = library.understood(_found_paths, address, query, fresh_for=DAY)
+    except (BadInput, Unavailable):
         return []
     return [path for path in paths if path in commit.files and path.endswith(ENDINGS)]
+
+
+def _found_paths(page: Page) -> list[str]:
+    return [str(each["path"]) for each in page.json()["items"]]
 
 
 def _is_example(path: str) -> bool:

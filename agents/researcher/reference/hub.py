@@ -11,7 +11,7 @@ from agents import hub_client
 from agents.hub_client import Kind, front_matter, hub_errors, page_of, patiently
 from agents.reading.hub import licence_of
 from agents.researcher.addresses import base
-from agents.researcher.library import DAY, Library, is_offline
+from agents.researcher.library import DAY, Library, Page, is_offline
 from agents.researcher.reference.hub_facts import (
     configs_of,
     count,
@@ -256,11 +256,9 @@ def _rows(repo_id: str, card: Mapping[str, Any], library: Library | None) -> str
     configs, note = configs_of(card), "as its card has it"
     if library is not None:
         try:
-            answer = library.get(f"{base('viewer')}/info", {"dataset": repo_id}, fresh_for=DAY).json()
-            found = answer.get("dataset_info") if isinstance(answer, dict) else None
-            if found and isinstance(found, dict):
-                partial = ", the first 5 GB of it" if answer.get("partial") else ""
-                configs, note = found, f"as the viewer has it{partial}"
+            found, partial = library.understood(_viewed, f"{base('viewer')}/info", {"dataset": repo_id}, fresh_for=DAY)
+            if found:
+                configs, note = found, f"as the viewer has it{', the first 5 GB of it' if partial else ''}"
         except PostgradError as error:  # the viewer does not have every data set, and the card may do
             note = f"{note}; the viewer: {error}"
     if not configs:
@@ -271,6 +269,13 @@ def _rows(repo_id: str, card: Mapping[str, Any], library: Library | None) -> str
         lines += [f"- {name}: {splits}", f"  columns: {told_columns(config.get('features'))}"]
     more = [f"… and {len(configs) - MOST_CONFIGS} more"] if len(configs) > MOST_CONFIGS else []
     return "\n".join([*lines, *more])
+
+
+def _viewed(page: Page) -> tuple[dict[str, Any], bool]:
+    """Config → what the viewer says of it, and whether it has seen a part only."""
+    answer = page.json()
+    found = {name: dict(each) for name, each in answer["dataset_info"].items()}
+    return found, bool(answer.get("partial"))
 
 
 def _use(info: ModelInfo | DatasetInfo) -> str:

@@ -38,10 +38,11 @@ def shape(config: Mapping[str, Any], own_template: bool) -> str:
     """What a configuration says of the language model in it."""
     if not config:
         return "Configuration: none that can be read"
-    inner = config.get("text_config")
+    inner, named = config.get("text_config"), config.get("architectures")
     text = {**config, **inner} if isinstance(inner, dict) else config
     parts = [
-        f"{', '.join(map(str, config.get('architectures') or ())) or 'unnamed'} ({config.get('model_type', '?')})",
+        f"{', '.join(map(str, named)) if named and isinstance(named, list) else 'unnamed'} "
+        f"({config.get('model_type', '?')})",
         *(f"{label} {text[key]:,}" for key, label in SHAPE if isinstance(text.get(key), int)),
         _number("context", text.get("max_position_embeddings")),
         _number("vocabulary", text.get("vocab_size")),
@@ -71,7 +72,7 @@ def listed(value: Any) -> list[dict[str, Any]]:
             name: {"feature": each[0]} if isinstance(each, list) and each else each for name, each in value.items()
         }
         return [{"name": name, **(each if isinstance(each, dict) else {})} for name, each in entries.items()]
-    return [each for each in value or () if isinstance(each, dict)]
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def told_split(split: Mapping[str, Any]) -> str:

@@ -22,8 +22,12 @@ def member(thing: Thing, name: str, seen: set[tuple[str, str]] | None = None) ->
     if not isinstance(thing.node, ast.ClassDef):
         return None
     for each in lineage(thing):
-        node = members(each).get(name)
-        if node is not None:
+        node = bound(each.body, each.module).get(name)
+        if isinstance(node, Import):  # in the body of a class: functions of another module that are its methods
+            found = _imported(node, set())
+            if found is not None:
+                return Thing(f"{each.name}.{name}", found.module, found.node, each)
+        elif node is not None:
             return Thing(f"{each.name}.{name}", each.module, node, each)
     return None
 
