@@ -46,6 +46,7 @@ def run(path: Path, base_url: str, asked: list[Request], **changes: object) -> d
 
 
 @isolated
+@pytest.mark.slow
 def test_a_training_script_of_the_models_own_is_shown_and_trains_in_the_sandbox_whatever_the_goal_allows(
     make_goal: MakeGoal, settings: Settings
 ) -> None:

@@ -65,6 +65,7 @@ def script(tmp_path: Path) -> Callable[..., Path]:
 
 
 @isolated
+@pytest.mark.slow
 def test_a_script_of_ones_own_is_asked_about_also_where_it_is_free_and_trains_in_the_sandbox(
     make_goal: MakeGoal, settings: Settings, script: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

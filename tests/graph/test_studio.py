@@ -155,6 +155,7 @@ def test_a_role_alone_asks_for_no_more_of_a_goal_than_it_needs(
     assert "rejected" in dataset, "rows that are made for DPO stay so, without a recipe that says it"
 
 
+@pytest.mark.slow
 def test_a_script_that_was_edited_at_the_gate_is_asked_about_again_and_then_run(
     client: Any, server: Server, goal: dict[str, Any]
 ) -> None:

@@ -289,6 +289,7 @@ def test_a_language_model_that_drives_the_run_also_teaches_within_what_the_rules
     assert prompt.startswith("Answer the following multiple choice question.")
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_its_teacher_writes_goes_on_and_pays_for_no_answer_twice(
     make_goal: MakeGoal, settings: Settings, letters: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,7 @@ def test_a_submitter_killed_at_any_instant_and_asked_again_runs_the_job_once(ben
         assert runs(folder) == 1
 
 
+@pytest.mark.slow
 def test_a_supervisor_killed_at_any_instant_never_leads_to_a_second_run(bench: Bench) -> None:
     chance = random.Random(1)
     for _ in range(30):

@@ -503,6 +503,7 @@ def test_the_page_shows_rows_as_text_and_loads_nothing(cli: Cli, tmp_path: Path)
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.slow
 def test_the_page_overwrites_nothing_but_an_earlier_page(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()

@@ -259,6 +259,7 @@ def test_a_goal_that_waits_keeps_its_dollars(write_goals: WriteGoals, settings: 
 
 
 @pytest.mark.usefixtures("noop_jobs")
+@pytest.mark.slow
 def test_the_hours_of_the_batch_end_what_still_runs_and_start_nothing_more(
     write_goals: WriteGoals, recipe: Callable[..., None], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,7 @@ def test_ctrl_c_parks_the_run_and_resume_ends_it(
     assert cli("resume", run_id).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_reported_and_resume_submits_nothing_twice(
     environment: dict[str, str], cli: Cli, make_goal: MakeGoal, settings: Settings
 ) -> None:
@@ -209,6 +210,7 @@ def small_disk(home: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(home)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_in_one_line_and_resume_goes_on_when_there_is_room(
     small_disk: Path, cli: Cli, make_goal: MakeGoal
 ) -> None:

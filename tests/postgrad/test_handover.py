@@ -50,6 +50,7 @@ def training_runs(settings: Settings, run_id: str) -> bool:
 
 
 @pytest.mark.usefixtures("slow_training")
+@pytest.mark.slow
 def test_a_detached_run_is_followed_from_another_terminal_parked_by_a_signal_and_cancelled(
     cli: Cli,  # noqa: F811
     make_goal: MakeGoal,

@@ -171,6 +171,7 @@ def test_the_plan_says_what_no_step_shows(cli: Cli, make_goal: MakeGoal, answers
     assert any(note.startswith("sandbox = none: ") for note in notes)
 
 
+@pytest.mark.slow
 def test_what_writes_rows_is_a_script_and_needs_something_to_measure_on(
     cli: Cli,  # noqa: F811
     make_goal: MakeGoal,
