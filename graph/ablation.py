@@ -26,7 +26,7 @@ from graph.context import RULES, Context, Desk
 from graph.jobs import build_jobs
 from graph.pinned import BASELINE
 from graph.routing import JOBS_OF_AN_EXPERIMENT, Choice
-from graph.state import Plain, RunState, update
+from graph.state import Plain, RunState, scores, update
 from graph.verdict import verdict
 from shared_memory.ablations import Variant
 from shared_memory.goal import Goal
@@ -61,7 +61,7 @@ def intake(state: Goal, runtime: Runtime[Context]) -> Plain:
         benchmarks=described(benchmarks_of(state), desk),
         held_out=held_out["held_out"]["benchmarks"] if held_out else [],
         datasets={dataset.id: dataset},
-        results={result.id: result for result in results},
+        results=scores(results),
         experiments={reference.id: reference},
         reopened=0,
         halt="",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from agents.base_model import BaseModel, find_base_model, served_model
@@ -9,8 +10,9 @@ from agents.brain import Brief, Move
 from agents.evaluator.benchmarks.benchmark import Benchmark, load_benchmark
 from graph import routing
 from graph.context import Desk
-from graph.state import ById, RunState
+from graph.state import LEFT_TO_THE_JOURNAL, ById, RunState
 from shared_memory.goal import Goal
+from shared_memory.journal import Journal
 from shared_memory.records import DatasetRecord, EvalResult, Finding, Part, Record
 
 R = TypeVar("R", bound=Record)
@@ -35,6 +37,17 @@ def brief_from(state: RunState) -> Brief:
         results=_records(state.get("results", {}), EvalResult),
         generated=tuple(state.get("generated", [])),
     )
+
+
+def in_full(results: Mapping[str, EvalResult], journal: Journal) -> dict[str, EvalResult]:
+    """The results of a state, with what it leaves to the journal: as their own job filed it, whatever a fork filed."""
+
+    def whole(key: str, result: EvalResult) -> EvalResult:
+        filed = [each for each in journal.history(EvalResult, key) if each.job == result.job]
+        left = {name: getattr((filed or [result])[-1], name) for name in LEFT_TO_THE_JOURNAL}
+        return result.model_copy(update={name: value for name, value in left.items() if not getattr(result, name)})
+
+    return {key: whole(key, result) for key, result in results.items()}
 
 
 def _records(channel: ById, kind: type[R]) -> dict[str, R]:

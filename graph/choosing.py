@@ -17,7 +17,7 @@ from agents.brain import Brief, Move, Playbook, Role, choose_brain
 from agents.workbench import Workbench
 from graph import routing
 from graph.allowed import allowed_moves
-from graph.briefing import brief_from
+from graph.briefing import brief_from, in_full
 from graph.context import Desk
 from graph.heeding import Cancelled, heed_of
 from graph.routing import Choice
@@ -96,7 +96,7 @@ def _asked(choices: Sequence[Choice], state: RunState, steers: dict[str, Steer],
     goal = routing.goal_of(state)
     listed = [{"move": each.move.value, "experiment": each.subject, "means": meaning(each, state)} for each in choices]
     brief = brief_from(cast(RunState, {**state, "move": choices[0].move.value, "subject": ""}))
-    brief = replace(brief, wishes=wishes_of(steers.values()))
+    brief = replace(brief, results=in_full(brief.results, desk.journal), wishes=wishes_of(steers.values()))
 
     def as_it_is(brief: Brief) -> moves.MoveProposal:
         return moves.MoveProposal()

@@ -19,7 +19,7 @@ from agents.evaluator.integrity.lineage import Lineage, Training, lineage
 from agents.evaluator.integrity.measurement import shipped_programs
 from agents.trainer import delivery, methods, training
 from graph import publications, routing
-from graph.briefing import model_of
+from graph.briefing import in_full, model_of
 from graph.clean_hands import DATA, texts_of
 from graph.context import Desk
 from graph.state import RunState
@@ -94,8 +94,8 @@ def _benchmarks(goal: Goal) -> tuple[dict[str, Benchmark], dict[str, str]]:
 
 
 def _measured(state: RunState, books: _Books, champion: str) -> Iterator[Measured]:
-    for plain in state.get("results", {}).values():
-        result = EvalResult.model_validate(plain)
+    results = {key: EvalResult.model_validate(plain) for key, plain in state.get("results", {}).items()}
+    for result in in_full(results, books.desk.journal).values():
         if result.experiment in (routing.BASELINE, champion):
             yield Measured(result, books.jobs.get(result.job), books.specs.get(result.job))
 

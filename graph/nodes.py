@@ -13,7 +13,7 @@ from agents.base_model import fingerprint
 from agents.brain import Brief, Move, Playbook, Role
 from agents.evaluator import scored
 from graph import actions, choosing, learning, routing, steered, synthesis
-from graph.briefing import brief_from, described
+from graph.briefing import brief_from, described, in_full
 from graph.context import RULES, Context, Desk
 from graph.heeding import Cancelled, heed_of
 from graph.intake import check_goal
@@ -109,7 +109,11 @@ def _propose(role: Role, state: RunState, runtime: Runtime[Context], brief: Brie
     goal = routing.goal_of(state)
     brain = Playbook(RULES) if state.get("halt") else desk.brain(goal, role, heed_of(desk, goal, state))
     wishes = wishes_of(steers_of(desk.journal).values())
-    shown = replace(brief or brief_from(state), wishes=wishes, done=actions.told(desk), lessons=learning.recalled(desk))
+    brief = brief or brief_from(state)
+    shown = replace(
+        brief, results=in_full(brief.results, desk.journal), wishes=wishes, done=actions.told(desk),
+        lessons=learning.recalled(desk),
+    )  # fmt: skip
     try:
         proposal = brain.propose(role, shown)
     except Cancelled:

@@ -6,7 +6,7 @@ A value that a node got wrong would be checkpointed and make the run unreadable,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, with_config
@@ -26,6 +26,9 @@ from shared_memory.records import (
     Recipe,
     Record,
 )
+
+LEFT_TO_THE_JOURNAL = {"categories": {}, "versions": {}, "items_digest": ""}
+"""Of a result: what no move is chosen by; see `briefing.in_full`."""
 
 Plain = dict[str, Any]
 ById = dict[str, Plain]
@@ -187,6 +190,11 @@ def update(**channels: Any) -> Plain:
     """
     plain: Plain = _run.dump_python(_run.validate_python(_plain(channels)), mode="json")
     return plain
+
+
+def scores(results: Iterable[EvalResult]) -> dict[str, EvalResult]:
+    """Results as the state carries them, by id: it is written at every step, and the journal has the rest."""
+    return {result.id: result.model_copy(update=LEFT_TO_THE_JOURNAL) for result in results}
 
 
 def jobs_update(**channels: Any) -> Plain:

@@ -19,7 +19,7 @@ from graph.briefing import benchmarks_of, model_of
 from graph.carry_out import hand_over
 from graph.context import Context, Desk
 from graph.recover import DIAGNOSED
-from graph.state import BY_ID, Plain, RunState, update
+from graph.state import BY_ID, Plain, RunState, scores, update
 from graph.watch import Interrupted, heed
 from shared_memory.errors import BudgetSpent, ContextExhausted, PostgradError, Unavailable
 from shared_memory.goal import Goal
@@ -170,7 +170,7 @@ def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal
     results = scores_of(job, spec, benchmarks_of(goal)[name], goal, state, desk)
     for result in results:
         desk.journal.put(result, id=result.id)
-    changes = update(results={result.id: result for result in results})
+    changes = update(results=scores(results))
     after = with_changes(state, changes)
     move = Move(state["move"])
     if move is Move.CANDIDATE:
@@ -179,8 +179,8 @@ def _after_evaluation(job: Job, spec: JobSpec, state: RunState, desk: Desk, goal
     if move is Move.CONFIRM:
         changes |= _claim(benchmarks_of(goal)[name], job.experiment, after, desk)
     if move is Move.BASELINE:
-        scores = ", ".join(f"{result.part} {result.metric}" for result in results)
-        desk.emit("note", text=f"baseline on {name}: {scores}")
+        told = ", ".join(f"{result.part} {result.metric}" for result in results)
+        desk.emit("note", text=f"baseline on {name}: {told}")
     return changes
 
 

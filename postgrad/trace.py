@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,20 +28,17 @@ def trace_of(settings: Settings, db: Database, run_id: str) -> dict[str, Any]:
     Raises BadInput for an unknown run.
     """
     evidence = gather(settings, db, run_id)
-    events = _with_chats(list(events_of(evidence.paths)), Journal(db, evidence.row.run_id))
+    events = _with_chats(events_of(evidence.paths), Journal(db, evidence.row.run_id))
     told: dict[str, Any] = redact_plain(
         {"run_id": evidence.row.run_id, "events": events, "roles": sums_by_role(events, evidence)}
     )
     return told
 
 
-def _with_chats(events: list[dict[str, Any]], journal: Journal) -> list[dict[str, Any]]:
+def _with_chats(events: Iterable[dict[str, Any]], journal: Journal) -> list[dict[str, Any]]:
     """The events, and each turn of a chat before the first of them that is later: a chat has a process of its own."""
     turns = [turn for note in journal.notes(CHAT).values() for turn in note.get("turns", ())]
-    for turn in turns:
-        later = (n for n, event in enumerate(events) if parse_event(event).at > turn["at"])
-        events.insert(next(later, len(events)), turn)
-    return events
+    return list(heapq.merge(events, turns, key=lambda event: parse_event(event).at))
 
 
 def sums_by_role(events: Iterable[Mapping[str, Any]], evidence: Evidence) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from shared_memory.database import Database
 from shared_memory.errors import BadInput, Conflict
 from shared_memory.goal import Goal
 from shared_memory.records import Record
-from shared_memory.redaction import redact
+from shared_memory.redaction import redact, redact_plain
 
 
 class RunStatus(StrEnum):
@@ -211,12 +211,10 @@ class Runs:
 def _with_clean_reasons(answer: dict[str, Any]) -> dict[str, Any]:
     """An answer without secrets in its reasons; an edit is the job itself, and stays to the letter."""
     return {
-        key: redact(said)
-        if key == "reason"
-        else _with_clean_reasons(said)
-        if isinstance(said, dict) and key != "edit"
+        digest: {key: value if key == "edit" else redact_plain(value) for key, value in said.items()}
+        if isinstance(said, dict)
         else said
-        for key, said in answer.items()
+        for digest, said in answer.items()
     }
 
 

@@ -73,43 +73,61 @@ class Names(Record):
 _QUESTION = re.compile(
     r"\?\s*$|^\W*(?:why|what|who|when|where|which|how|whose|is|are|was|were|does|did|has|have|can|could|will|would"
     r"|should|tell|show|explain|list|summari[sz]e)\b"
-    r"|^\W*i(?: wonder|(?:'d| would) like to (?:know|understand)| (?:want|need) to (?:know|understand))\b",
+    r"|^\W*i(?: wonder|(?:\Wd| would) like to (?:know|understand)| (?:want|need) to (?:know|understand))\b",
     re.IGNORECASE,
 )
 _SENTENCES = re.compile(r"(?<=[.?!])\s+")
 _ASKED_POLITELY = re.compile(r"^\W*(?:can|could|would|will) you (?:please )?(?=.)", re.IGNORECASE)
 _POLITE = re.compile(
-    r"^\W*(?:(?:please|now|then|ok(?:ay)?|and|also|instead|let'?s|let us|you should|i want you to)\b\W*)+",
+    r"^\W*(?:(?:please|now|then|just|ok(?:ay)?|and|also|instead|let\W?s|let us|(?:you|we) (?:should|can|may)"
+    r"|i want you to)\b\W*)+",
     re.IGNORECASE,
 )
+_NO_FURTHER = r"(?:do not|don\W?t) (?:go on|continue|carry on|keep going)\b"
 _STOP = re.compile(
-    r"^(?:stop|end|finish|halt|wrap up|that(?:'s| is) enough|enough)(?![\w-])"
+    r"^(?P<word>stop|end|finish|halt|wrap(?: it| this| things)? up|that(?:\Ws| is) enough|enough)(?![\w-])"
     r"(?!\s+(?:trying|using|doing|with|making|training (?:on|with)|on)\b)"
     r"|\bno (?:more|further) (?:experiments?|trainings?)\b|\bstop (?:the search|after this)\b"
-    r"|^deliver (?:what|the best|it)\b",
+    rf"|^deliver (?:what|the best|it)\b|^{_NO_FURTHER}",
     re.IGNORECASE,
 )
+_THE_SEARCH = re.compile(
+    r"\W*(?:$|(?:now|here|there|it|this|that|soon|early|immediately|right|at|for|after|once|when|as|before|and|all|any|up"
+    r"|is|in|please|everything|searching|experimenting|running|working|training|experiments?"
+    r"|(?:the|your|my) (?:whole )?(?:search|runs?|experiments?|trainings?|work|jobs?|process))\b)",
+    re.IGNORECASE,
+)
+"""Behind a word that ends something, where that is the search: not in "stop worrying", nor in "stop sequences"."""
 _GO_ON = re.compile(
-    r"\b(?:do not|don'?t|never|not)\s+(?:\w+\s+)?(?:stop|end|halt)\b"
-    r"|\b(?:keep going|carry on)\b|\b(?:go on|continue)\b(?=\W*$|\s+(?:with|the search|searching)\b)",
+    r"\b(?:do not|don\W?t|never|not|no need to)\s+(?:(?:want|need|have) to\s+|\w+\s+)?(?:stop|end|halt)\b"
+    r"|(?<!n\Wt )(?<!dont )(?<!not )(?:\b(?:keep going|carry on)\b"
+    r"|\b(?:go on|continue)\b(?=\W*$|\s+(?:with|the search|searching)\b))",
     re.IGNORECASE,
 )
 _UNTIL = re.compile(r"\b(?:after|once|when|as soon as|at)\b", re.IGNORECASE)
 """Between what is to stop and when."""
 _AVOID = re.compile(
-    r"\b(?:do not|don'?t|never|avoid|no more|not|without|skip|leave out"
+    r"\b(?:do not|don\W?t|never|avoid|no more|not|without|skip|leave out"
     r"|stop (?:trying|using|doing|making|with|on|training (?:on|with)))\b",
     re.IGNORECASE,
 )
+_NOT_AVOIDED = re.compile(r"\b(?:do not|don\W?t|never) (?:avoid|skip|leave out)\b", re.IGNORECASE)
+_NONE_OF = re.compile(r"no\s", re.IGNORECASE)
+"""Before a name: "no DPO"; "no problem" avoids nothing."""
 _PREFER = re.compile(
     r"\b(?:prefer|try|use|do|go (?:on )?with|go back to|focus on|work on|next|rather|first|take|run|train)\b"
     r"|\b(?:keep|continue)\b"
     r"|^(?:draft|improve|refine|ablate|debug|mend|fix)",
     re.IGNORECASE,
 )
-_STOP_WORDS = re.compile(r"\b(?:stop|end|finish|halt|enough|no (?:more|further)|wrap|deliver|done)\b", re.IGNORECASE)
+_STOP_WORDS = re.compile(
+    r"\b(?:stop|end|finish|halt|enough|no (?:more|further)|wrap|deliver|done)\b|" + _NO_FURTHER, re.IGNORECASE
+)
 _CLAUSES = re.compile(
-    r"\s*[.;!\n,]+\s+|\s+(?:but|and then|then)\s+|\s+(instead of|rather than|over|except(?: for)?|other than)\s+",
+    r"\s*[.;!\n,]+\s+"
+    r"|\s*(?<!\S)(instead of|rather than|(?<=\w\s)(?:over|except(?: for)?|other than|(?:any|every)thing but))\s+"
+    r"|\s+(?:but|and then|then)\s+"
+    r"|(?<!\btry)(?<!\bgo)\s+and\s+(?=(?:use|try|prefer|go|focus|run|do not|don\W?t|stop|end|avoid|skip|deliver)\b)",
     re.IGNORECASE,
 )
 """Between the parts of a sentence; the group holds what turns a preference around."""
@@ -145,24 +163,32 @@ def read_steer(text: str, names: Names) -> Steer | None:
             turned = part or ""
             continue
         clause = _POLITE.sub("", part)
-        if _GO_ON.search(clause):
+        if _GO_ON.search(clause) or _NOT_AVOIDED.search(clause):
             side = prefer
         elif ended := _STOP.search(clause):
-            clause = _UNTIL.split(clause[ended.end() :])[0]
-            if next(named(clause, names), None) is None:
-                stop = True
+            rest = clause[ended.end() :]
+            clause = _UNTIL.split(rest)[0]
+            if not any(named(clause, names)):
+                stop = stop or not ended["word"] or bool(_THE_SEARCH.match(rest))
+                steers = True
                 continue
             # "stop ablating" ends one thing and not the search, "finish e2" none
             side = prefer if ended.group().lower().startswith(("finish", "wrap")) else avoid
-        elif turned or _AVOID.search(clause):
+        elif turned or (_NONE_OF.match(clause) and any(named(clause, names))):
+            side = avoid
+        elif against := _AVOID.search(clause):
+            before, after = clause[: against.start()], clause[against.start() :]
+            if (side is prefer or _PREFER.search(before)) and any(named(after, names)):  # "use SFT not DPO"
+                prefer.extend(named(before, names))
+                clause = after
             side = avoid
         elif _PREFER.search(clause):
             side = prefer
         if side is not None:
             steers = True
-            side.extend(wish for wish in named(clause, names) if wish not in side)
-    kept = tuple(wish for wish in prefer if wish not in avoid)
-    return Steer(words=text, stop=stop, prefer=kept, avoid=tuple(avoid)) if steers or stop else None
+            side.extend(named(clause, names))
+    kept = (wish for wish in dict.fromkeys(prefer) if wish not in avoid)
+    return Steer(words=text, stop=stop, prefer=tuple(kept), avoid=tuple(dict.fromkeys(avoid))) if steers else None
 
 
 def named(text: str, names: Names) -> Iterator[Wish]:

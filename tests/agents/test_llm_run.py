@@ -15,7 +15,7 @@ from shared_memory.journal import Journal
 from shared_memory.settings import Settings
 from tests.conftest import MakeGoal
 from tests.servers.openai_chat import WRONG_KEY, Reply, Request, Says, openai_chat
-from tests.servers.playbook_replies import facts_in, playbook_says
+from tests.servers.playbook_replies import facts_in, playbook_says, words_in
 
 pytestmark = pytest.mark.usefixtures("noop_jobs")
 
@@ -44,6 +44,10 @@ def test_a_language_model_drives_a_run_to_its_end(make_goal: MakeGoal, settings:
     assert {"baseline", "research", "data", "draft", "candidate", "improve", "deliver", "confirm"} <= set(moves)
     assert summary["spent"]["llm_tokens"] == 120 * len(moves)
     assert summary["spent"]["usd"] == pytest.approx(450e-6 * len(moves))
+    improve = next(request for request in server.requests if facts_in(request)["move"] == "improve")
+    shown = words_in(improve)["categories"]
+    assert {"e1/physics/selection", "baseline/physics/selection"} <= shown.keys()
+    assert all(shown.values()), "the scores by category, which the state leaves to the journal"
     written = b"".join(file.read_bytes() for file in settings.home.rglob("*") if file.is_file())
     assert KEY.encode() not in written
 

@@ -25,7 +25,7 @@ from postgrad.decide import Request, approve_all
 from postgrad.events import Event
 from postgrad.tables import show_summary
 from shared_memory.goal import Goal
-from shared_memory.records import DatasetRecord, Job, JobSpec, Purpose
+from shared_memory.records import DatasetRecord, EvalResult, Job, JobSpec, Purpose
 from shared_memory.settings import Settings, load_settings
 from tests.conftest import NOOP, MakeGoal
 from tests.evaluator.model_folders import tensors_of, write_tensors
@@ -261,6 +261,17 @@ def test_scores_that_were_edited_are_found(finished: Finished) -> None:
     results = {**finished.state["results"], name: {**result, "score": 0.99}}
     violated(finished.certificate(results=results), f"the item records of {name} do not give its score")
     assert finished.certificate()["verdict"] == "clean"
+
+
+def test_scores_are_held_against_what_their_own_job_filed_and_not_against_a_forks(finished: Finished) -> None:
+    journal = finished.desk.journal
+    name, filed = next((n, r) for n, r in journal.all(EvalResult).items() if n.startswith("e1/exam/report"))
+    assert not finished.state["results"][name]["items_digest"], "the state leaves it to the journal"
+    journal.put(filed.model_copy(update={"job": "0" * 16, "items_digest": "0" * 64}))
+    try:
+        assert finished.certificate()["verdict"] == "clean"
+    finally:
+        journal.put(filed)
 
 
 def test_an_evaluator_that_was_edited_for_one_of_the_models_is_found(finished: Finished) -> None:

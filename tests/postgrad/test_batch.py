@@ -412,3 +412,17 @@ def test_a_batch_without_a_goal_that_can_be_read_ends_with_2_and_a_table(
 ) -> None:
     assert work_in_terminal(Batch(write_goals("no json", "neither"), settings), as_json=False) == 2
     assert "goals.jsonl:2" in capsys.readouterr().out
+
+
+def test_what_a_tool_prints_is_not_among_the_lines_of_json(
+    write_goals: WriteGoals, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class WithATool(Batch):
+        def run(self, *args: Any, **told: Any) -> list[Result]:
+            print("a tool says hello")
+            return super().run(*args, **told)
+
+    assert work_in_terminal(WithATool(write_goals("no json", "neither"), settings), as_json=True) == 2
+    said, told = capsys.readouterr()
+    assert [json.loads(line)["status"] for line in said.splitlines()] == ["failed", "failed"]
+    assert "a tool says hello" in told

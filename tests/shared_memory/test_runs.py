@@ -98,6 +98,19 @@ def test_asking_the_same_again_keeps_the_answer_and_asking_anew_drops_it(runs: R
     assert runs.put_request("r1", {"jobs": ["d2"]}).answer is None
 
 
+def test_an_answer_is_kept_without_secrets_whatever_its_reason_is_and_an_edit_to_the_letter(runs: Runs) -> None:
+    token = "hf_" + "aB3" * 12
+    runs.create("r1", GOAL, 1.0)
+    runs.put_request("r1", {"jobs": ["d1"]})
+    edit = {"edit": {"config": {"reason": token}}, "reason": token}
+    kept = runs.put_answer("r1", {"d1": {"approved": False, "reason": None}, "d2": edit, "d3": {"reason": [token]}})
+    assert kept.answer == {
+        "d1": {"approved": False, "reason": None},
+        "d2": {**edit, "reason": "[redacted]"},
+        "d3": {"reason": ["[redacted]"]},
+    }
+
+
 def test_active_seconds_add_up(runs: Runs) -> None:
     runs.create("r1", GOAL, 1.0)
     runs.add_active_seconds("r1", 1.5)

@@ -54,6 +54,28 @@ def told(steer: Steer | None) -> str:
         ("use anything except dpo", "-method:dpo"),
         ("why was e2 discarded? Try DPO next.", "+method:dpo"),
         ("I want to know why e1 was discarded and what comes next", "-"),
+        ("don\u2019t use DPO", "-method:dpo"),
+        ("that\u2019s enough", "stop"),
+        ("no DPO please", "-method:dpo"),
+        ("No problem. DPO is fine", "-"),
+        ("use SFT not DPO", "+method:sft -method:dpo"),
+        ("try e1, e2 and not e12", "+experiment:e1 +experiment:e2 -experiment:e12"),
+        ("stop trying DPO and use SFT", "+method:sft -method:dpo"),
+        ("instead of SFT, use DPO", "+method:dpo -method:sft"),
+        ("use anything but DPO", "-method:dpo"),
+        ("finish e2 and stop", "stop +experiment:e2"),
+        ("don't continue with e2", "-experiment:e2"),
+        ("don't skip e2", "+experiment:e2"),
+        ("stop training and deliver e2", "stop"),
+        ("just stop", "stop"),
+        ("do not go on", "stop"),
+        ("you can stop now", "stop"),
+        ("stop the whole search", "stop"),
+        ("stop worrying about cost", "words"),
+        ("stop sequences are wrong", "words"),
+        ("finish reason is length", "words"),
+        ("don't stop training early", "words"),
+        ("never mind", "words"),
     ],
 )
 def test_common_forms_are_understood_and_a_question_steers_nothing(text: str, expected: str) -> None:
@@ -80,5 +102,16 @@ def test_a_model_cannot_end_the_search_by_words_that_do_not_ask_for_it(words: st
 
 
 def test_a_model_may_end_the_search_by_words_that_do() -> None:
-    for words in ("could you please stop?", "stop after e2", "Why e2? Then stop."):
+    for words in ("could you please stop?", "stop after e2", "Why e2? Then stop.", "do not go on"):
         assert not bears_out(words, Steer(words=words, stop=True), NAMES)
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [("continue", True), ("I don't want to stop", True), ("no need to stop", True), ("don\u2019t stop", True),
+     ("don't go on with e2", False), ("do not continue", False), ("no more ablations", False)],
+)  # fmt: skip
+def test_a_wish_to_go_on_is_told_from_one_not_to(words: str, goes_on: bool) -> None:
+    steer = read_steer(words, NAMES)
+    assert steer is not None
+    assert steer.goes_on is goes_on
