@@ -86,17 +86,23 @@ class Client:
 
 
 def _watched(stream: Any, model: str) -> Iterator[Any]:
-    for chunk in stream:
-        # The last chunk is LiteLLM's own: it says "stop" whatever came before it.
-        ended = bool(chunk.choices) and chunk.choices[0].finish_reason is not None
-        if ended and not (stream.received_finish_reason or stream.intermittent_finish_reason):
-            raise BrokeOff(f"the answer of `{model}` broke off")
-        usage = getattr(chunk, "usage", None)
-        if usage is not None:
-            if not any(map(_counted, stream.chunks)):
-                continue
-            usage.cost = _cost_of(chunk, usage, model, stream.custom_llm_provider)
-        yield chunk
+    try:
+        for chunk in stream:
+            # The last chunk is LiteLLM's own: it says "stop" whatever came before it.
+            ended = bool(chunk.choices) and chunk.choices[0].finish_reason is not None
+            if ended and not (stream.received_finish_reason or stream.intermittent_finish_reason):
+                raise BrokeOff(f"the answer of `{model}` broke off")
+            usage = getattr(chunk, "usage", None)
+            if usage is not None:
+                if not any(map(_counted, stream.chunks)):
+                    continue
+                usage.cost = _cost_of(chunk, usage, model, stream.custom_llm_provider)
+            yield chunk
+    finally:
+        # What is left to the garbage collector may be closed by it while this thread has the lock of the connections.
+        words = getattr(stream.completion_stream, "streaming_response", stream.completion_stream)
+        if hasattr(words, "close"):
+            words.close()
 
 
 def _counted(chunk: Any) -> bool:

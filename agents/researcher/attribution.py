@@ -14,6 +14,8 @@ KNOWN_BENCHMARKS = re.compile(
     r"math[- ]?500|swe-?bench|alpaca ?eval|mt-?bench)\b",
     re.IGNORECASE,
 )
+_HARDER = "pro"
+"""Behind the name of a benchmark it makes another one of it: MMLU-Pro."""
 _RESULT = re.compile(
     r"(?<![\w.,-])(?:\d+\.\d+(?!\w|\.\d)|\d+(?=\s?%)"  # with decimals, or in per cent
     r"|(?<=→)\d+(?![\w.,]\w)"  # what an arrow leads to
@@ -23,7 +25,7 @@ _RESULT = re.compile(
 _BARE_POINT = re.compile(r"(?<![\w.,-])\.(?=\d)")
 _CELL = re.compile(r"(?<!\\)\|")
 _SAID_ON = re.compile(
-    rf"(?<![\w.,])(\d[\d,]*(?:\.\d+)?)\s?%?\s+(?:points?\s+)?(?:on|for|in)\s+(?:the\s+)?({KNOWN_BENCHMARKS.pattern})",
+    rf"(?<![\w.,])(\d+(?:,\d+)*(?:\.\d+)?)\s?%?\s+(?:points?\s+)?(?:on|for|in)\s+(?:the\s+)?({KNOWN_BENCHMARKS.pattern})",
     re.IGNORECASE,
 )
 
@@ -103,7 +105,7 @@ def naming(benchmark: str, texts: Sequence[str]) -> list[int]:
     wanted = squeezed(benchmark)
     ways: tuple[Callable[[str], bool], ...] = (
         lambda text: squeezed(text) == wanted,
-        lambda text: wanted in squeezed(text),
+        lambda text: wanted in squeezed(text).replace(f"{wanted}{_HARDER}", ""),
         lambda text: any(is_same(match[0], benchmark) for match in KNOWN_BENCHMARKS.finditer(text)),
         lambda text: names(text, benchmark) and not KNOWN_BENCHMARKS.search(text),
     )
@@ -112,9 +114,13 @@ def naming(benchmark: str, texts: Sequence[str]) -> list[int]:
 
 
 def is_same(name: str, benchmark: str) -> bool:
-    """Whether two names may be of one benchmark: `AIME 2024` and `AIME24` (not `AIME25`), `GPQA` and `gpqa_main`."""
+    """Whether two names may be of one benchmark: `AIME 2024` and `AIME24` (not `AIME25`), `GPQA` and `gpqa_main`.
+
+    Not `MMLU` and `MMLU-Pro`.
+    """
     one, other = (re.sub(r"[\W\d_]", "", each).casefold() for each in (name, benchmark))
     year, another = ("".join(re.findall(r"\d", each)) for each in (name, benchmark))
-    if not one or not other or not (one.startswith(other) or other.startswith(one)):
+    shorter, longer = sorted((one, other), key=len)
+    if not shorter or not longer.startswith(shorter) or longer.startswith(shorter + _HARDER):
         return False
     return not year or not another or year.endswith(another) or another.endswith(year)

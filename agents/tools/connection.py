@@ -23,6 +23,8 @@ THREAD = "mcp"
 LOUD = ("", "mcp.client.stdio", "mcp.client.streamable_http", "mcp.client.session")
 """Loggers of the MCP library, which log what a server sent, as it is; the library uses the root's, too."""
 
+_starting = threading.Lock()
+
 T = TypeVar("T")
 
 
@@ -113,7 +115,9 @@ def waited_for(work: Coroutine[Any, Any, T], seconds: float) -> T:
 
     Raises Uncertain where it was: how far it had come, nobody knows.
     """
-    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    with _starting:  # two threads at once would get a loop each
+        loop = _loop()
+    future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result(seconds + 5)
     except TimeoutError:

@@ -69,11 +69,12 @@ class Offer:
         A call that is made at once the tool may take all the same, as many take `"5"` for a number.
         """
         from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
+        from referencing.exceptions import Unresolvable
 
         validator = _validator_of(self.parameters)
         try:
             wrong = best_match(validator.iter_errors(dict(arguments)))
-        except RecursionError:  # a schema that points at itself: the tool says the rest
+        except (RecursionError, Unresolvable):  # a schema that points at itself, or out of itself: the tool says it
             return ""
         return f"{self.name}: `{wrong.json_path}`: {described(wrong.message)}" if wrong else ""
 
@@ -110,15 +111,18 @@ def parameters_of(schema: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"the schema of its arguments is none: {described(error.message)}") from error
     except (KeyError, ValueError) as error:
         raise ValueError(f"the schema of its arguments points nowhere: {described(str(error))}") from error
+    except (AttributeError, RecursionError, TypeError) as error:  # a `$schema` or an `$id` that is no text, too
+        raise ValueError(f"the schema of its arguments is none: {described(str(error))}") from error
     return shown
 
 
 def _validator_of(schema: dict[str, Any]) -> Any:
-    """jsonschema's, of the draft that the schema names."""
+    """jsonschema's, of the draft that the schema names; it fetches nothing that the schema points at."""
     from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
     from jsonschema.validators import validator_for  # type: ignore[import-untyped]
+    from referencing import Registry
 
-    return validator_for(schema, default=Draft202012Validator)(schema)
+    return validator_for(schema, default=Draft202012Validator)(schema, registry=Registry())
 
 
 def _shown(schema: Any, words: bool, named: bool = False) -> Any:

@@ -52,7 +52,6 @@ class Server:
         self._config = config
         self._folder = folder
         self._connection: Connection | None = None
-        self._opening = asyncio.Lock()
         self._leaving: set[Connection] = set()
         """Connections on their way to their end."""
         self._log_begins = 0
@@ -106,24 +105,21 @@ class Server:
         return {"tool": tool.name, "description": described_as, "parameters": shown, "read_only": read_only}
 
     async def _connected(self) -> Connection:
-        """Its connection, opened where there is none."""
-        async with self._opening:
-            if self._connection is None or self._connection.task.done():
-                self._connection = Connection(self._session)
-            connection = self._connection
-            try:
-                async with asyncio.timeout(START_SECONDS):
-                    await asyncio.shield(connection.ready)
-            except TimeoutError:
-                self._drop(connection)
-                raise Unavailable(self._fault(f"said nothing within {START_SECONDS:g} s")) from None
-            except PostgradError:
-                self._connection = None
-                raise
-            except Exception as error:
-                self._connection = None
-                raise Unavailable(self._fault(f"could not be reached: {self._cause(error)}")) from error
-            return connection
+        """Its connection, opened where there is none; whoever asks meanwhile waits for the same one."""
+        if self._connection is None or self._connection.task.done():
+            self._connection = Connection(self._session)
+        connection = self._connection
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await asyncio.shield(connection.ready)
+        except TimeoutError:
+            self._drop(connection)
+            raise Unavailable(self._fault(f"said nothing within {START_SECONDS:g} s")) from None
+        except PostgradError:
+            raise
+        except Exception as error:
+            raise Unavailable(self._fault(f"could not be reached: {self._cause(error)}")) from error
+        return connection
 
     async def _call(self, name: str, arguments: dict[str, Any], seconds: float) -> str:
         """One call; again where the server had ended, or forgotten the session, before it heard of the first."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from httpcore._sync.connection_pool import PoolByteStream
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from agents.llm import LanguageModel, Tally
@@ -307,3 +311,24 @@ def test_open_thoughts_go_back_where_the_server_says_them(models: Models, name: 
         result = ToolMessage("a door", tool_call_id=first.tool_calls[0]["id"])
         model.reply([*QUESTION, first, result], {"tools": [LOOK]})
     assert server.requests[1].messages[2]["reasoning_content"] == "a window, I think"
+
+
+@pytest.mark.usefixtures("no_wait")
+@pytest.mark.parametrize("name", WIRES)
+def test_no_stream_is_left_for_the_garbage_collector_to_close(models: Models, name: str) -> None:
+    """It may come while this thread holds the lock of the connections, which closing one takes: nobody goes on then."""
+    with collector_off(), openai_chat([LOOKS, BROKEN, Says("a door")]) as server:
+        assert turn(models(server, name, on_words=lambda text: None)).tool_calls
+        models(server, name, on_words=lambda text: None).reply([HumanMessage("again")], {})
+        assert not [each for each in gc.get_objects() if isinstance(each, PoolByteStream) and not each._closed]
+    assert len(server.requests) == 3
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -6,19 +6,24 @@ import json
 import logging
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from agents.tools import servers
+from agents.tools.offer import Offer, parameters_of
 from agents.tools.people import People
-from agents.tools.servers import server_of, stop_servers
-from shared_memory.errors import BadInput, PostgradError, Uncertain
+from agents.tools.servers import Server, server_of, stop_servers
+from shared_memory.errors import BadInput, PostgradError, Unavailable, Uncertain
 from shared_memory.settings import Settings
 from shared_memory.tool_servers import ToolServer
 from tests.agents.test_tools_servers import SERVER, reached
@@ -34,6 +39,10 @@ def tool(name: str, schema: dict[str, Any] = ANYTHING, **more: Any) -> dict[str,
 
 def text(words: str, **more: Any) -> dict[str, Any]:
     return {"result": {"content": [{"type": "text", "text": words}], **more}}
+
+
+def deep(levels: int) -> dict[str, Any]:
+    return {"not": deep(levels - 1)} if levels else {"type": "string"}
 
 
 class Scripted:
@@ -147,6 +156,9 @@ def test_a_call_that_hears_nothing_takes_no_other_call_with_it(scripted: Callabl
         ({"type": "object", "properties": {"a": {"type": "colour"}}}, "'colour' is not valid"),
         ({"type": "object", "properties": {"a": {"$ref": "#/$defs/gone"}}}, "points nowhere"),
         ({"type": "object", "properties": {"a": {"$ref": "https://example.org/a.json"}}}, "points nowhere"),
+        ({"type": "object", "$schema": ["draft-07"]}, "the schema of its arguments is none"),
+        ({"type": "object", "$id": 7}, "the schema of its arguments is none"),
+        ({"type": "object", "properties": {"a": deep(180)}}, "the schema of its arguments is none"),
     ],
 )
 def test_a_schema_that_a_provider_would_refuse_costs_the_server_and_not_the_run(
@@ -156,6 +168,53 @@ def test_a_schema_that_a_provider_would_refuse_costs_the_server_and_not_the_run(
     with pytest.raises(BadInput, match="the tool `odd` of the MCP server `odd` cannot be used") as fault:
         odd.server.listing()
     assert told in str(fault.value)
+
+
+def test_nothing_that_a_schema_points_at_is_fetched() -> None:
+    socket.setdefaulttimeout(1)  # of whoever would ask there: nobody answers
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+            elsewhere.setblocking(False)
+            where = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/a.json"
+            schema = parameters_of({"type": "object", "properties": {"a": {"$dynamicRef": where}}})
+            offer = Offer("odd__go", "odd", "", schema, False, lambda arguments, seconds: "")
+            assert not offer.misfit_of({"a": 1})
+            with pytest.raises(BlockingIOError):
+                elsewhere.accept()
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def test_calls_side_by_side_of_a_server_that_does_not_start_all_say_that_they_were_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "START_SECONDS", 0.5)
+    table = ToolServer(command="/bin/sleep", args=("30",))
+    server = server_of("odd", "silent", table, tmp_path)
+    with ThreadPoolExecutor(14) as threads:
+        faults = list(threads.map(lambda _: fault_of(server), range(14)))
+    stop_servers("odd")
+    assert {type(fault) for fault in faults} == {Unavailable}
+
+
+def test_threads_that_ask_for_the_first_time_together_share_one_event_loop() -> None:
+    program = """if True:
+        import asyncio, sys, threading
+        from concurrent.futures import ThreadPoolExecutor
+        from agents.tools.connection import waited_for
+
+        async def here():
+            return id(asyncio.get_running_loop())
+
+        def ask(together):
+            together.wait()
+            return waited_for(here(), 5)
+
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(16) as threads:
+            print(len(set(threads.map(ask, [threading.Barrier(16)] * 16))))
+    """
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "1\n"
 
 
 def test_what_it_says_of_its_arguments_is_cut_and_without_its_secret(scripted: Callable[..., Scripted]) -> None:
@@ -189,6 +248,12 @@ def test_servers_that_hear_nothing_are_ended_side_by_side(tmp_path: Path) -> Non
     stop_servers("deaf")
     assert time.monotonic() - began < 12
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+
+
+def fault_of(server: Server) -> PostgradError:
+    with pytest.raises(PostgradError) as fault:
+        server.call("go", {}, 0.5)
+    return fault.value
 
 
 def deaf_ones() -> list[int]:

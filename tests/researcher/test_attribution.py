@@ -29,7 +29,8 @@ WORDS = (
     "The small model has .397 for IFEval. Our own exam is passed by 52.5 per cent."
 )
 YEARS = "| Method | AIME24 | MMLU-Pro | MMLU |\n| --- | --- | --- | --- |\n| SFT | 43.3 | 45.1 | 66.6 |"
-SECTIONS = {"Table 4": TABLE, "Table 6": YEARS, "Table 5": TURNED, "Abstract": WORDS}
+LIST = "On IFBench we reach 60, on HumanEval 41. It has 44.4 on MMLU-Pro."
+SECTIONS = {"Table 4": TABLE, "Table 6": YEARS, "Table 5": TURNED, "Abstract": WORDS, "B": LIST}
 
 
 @pytest.fixture
@@ -59,6 +60,8 @@ def file(notebook: Notebook, number: float, benchmark: str, quotation: str, sect
         (0.397, "ifeval", "The small model has .397 for IFEval"),
         (43.3, "AIME 2024", "| SFT | 43.3 | 45.1 | 66.6 |"),
         (45.1, "mmlu_pro", "| SFT | 43.3 | 45.1 | 66.6 |"),
+        (60, "IFBench", "On IFBench we reach 60, on HumanEval 41"),
+        (44.4, "MMLU-Pro", "It has 44.4 on MMLU-Pro"),
         (52.5, "exam", "Our own exam is passed by 52.5 per cent"),
     ],
 )
@@ -87,6 +90,7 @@ def test_a_number_is_filed_under_the_name_of_its_column_or_of_its_sentence(
             "43.3 stands under 'AIME24' there, not under AIME 2025",
         ),
         (45.1, "MMLU", "| SFT | 43.3 | 45.1 | 66.6 |", "", "45.1 stands under 'MMLU-Pro' there, not under MMLU"),
+        (44.4, "MMLU", "It has 44.4 on MMLU-Pro", "", "has 44.4 on MMLU-Pro, not on MMLU"),
         (46.7, "AIME 2025", "On AIME 2024 it solves 46.7 per cent", "", "speaks of AIME 2024, not of AIME 2025"),
         (13.3, "AIME 2025", "| AIME24 | 3.3 | 13.3 |", "", "speaks of AIME24, not of AIME 2025"),
         (71.2, "IFEval", "| GSM8K | 71.2 | 85.3 |", "", "speaks of GSM8K, not of IFEval"),
