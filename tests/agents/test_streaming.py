@@ -320,7 +320,7 @@ def test_no_stream_is_left_for_the_garbage_collector_to_close(models: Models, na
     with collector_off(), openai_chat([LOOKS, BROKEN, Says("a door")]) as server:
         assert turn(models(server, name, on_words=lambda text: None)).tool_calls
         models(server, name, on_words=lambda text: None).reply([HumanMessage("again")], {})
-        assert not [each for each in gc.get_objects() if isinstance(each, PoolByteStream) and not each._closed]
+        assert not [each for each in gc.get_objects() if type(each) is PoolByteStream and not each._closed]
     assert len(server.requests) == 3
 
 
