@@ -56,7 +56,8 @@ def public(module: Any) -> Iterator[tuple[str, Any]]:
 
 def methods(made: type) -> Iterator[tuple[str, Callable[..., Any], bool]]:
     """Name, function and whether its first parameter is filled in, of the public methods that are one of ours'."""
-    for name in (name for name in dir(made) if not name.startswith("_")):
+    own = {name for each in made.__mro__ if is_own(each) for name in vars(each)}  # transformers adds some to torch's
+    for name in (name for name in dir(made) if not name.startswith("_") and name in own):
         kept = inspect.getattr_static(made, name)
         function = kept.fget if isinstance(kept, property) else getattr(kept, "__func__", kept)
         if inspect.isfunction(function) and is_own(inspect.unwrap(function)):
