@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ import psutil
 import pytest
 
 from agents.tools import servers
+from agents.tools.connection import waited_for
 from agents.tools.offer import Offer, parameters_of
 from agents.tools.people import People
 from agents.tools.servers import Server, server_of, stop_servers
@@ -125,6 +127,8 @@ def test_a_server_that_ended_while_nobody_called_is_started_again_and_called_onc
     assert odd.server.call("go", {}, 20) == "gone"
     os.kill(odd.starts[0], signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{odd.starts[0]}").exists())
+    for _ in range(20):  # rounds of the loop that hears of its end: before that, a call may be on its way to it
+        waited_for(asyncio.sleep(0.01), 20)
     assert odd.server.call("go", {}, 20) == "gone"
     assert (len(odd.starts), len(odd.heard)) == (2, 2)
 
