@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -16,23 +15,10 @@ from agents.researcher import transport
 from agents.researcher.addresses import is_public
 from agents.researcher.library import Library, NotFound
 from shared_memory.errors import BadInput, Unavailable
-from tests.servers.literature import Literature, Sends, busy, leads_to, literature
+from tests.servers.literature import Literature, Sends, busy, leads_to
 
 SCHOLAR = "s2-key-0123456789"
 HUB = "hf_0123456789abcdefghijklmnopqrstuvwx"
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Literature]:
-    with literature() as running:
-        running.texts["/page"] = Sends("<p>kept</p>", media_type="text/html; charset=utf-8")
-        running.point_client_at(monkeypatch)
-        yield running
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path / "library", backoff=0.01)
 
 
 def test_a_kept_page_is_not_asked_for_again_and_is_there_without_a_network(

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,22 +20,9 @@ from agents.researcher.library import DAY, Library
 from agents.researcher.reference import web
 from agents.researcher.transport import Door
 from shared_memory.errors import BadInput, Unavailable
-from tests.servers.literature import Literature, Sends, busy, literature
+from tests.servers.literature import Literature, Sends, busy
 
 HUB = "hf_0123456789abcdefghijklmnopqrstuvwx"
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Literature]:
-    with literature() as running:
-        running.texts["/page"] = Sends("<p>kept</p>", media_type="text/html; charset=utf-8")
-        running.point_client_at(monkeypatch)
-        yield running
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path / "library", backoff=0.01)
 
 
 def kept(folder: Path) -> Path:

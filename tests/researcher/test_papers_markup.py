@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 
@@ -12,22 +10,10 @@ from agents.researcher.checks import says_number
 from agents.researcher.library import Library, NotFound
 from agents.researcher.papers.quotations import quotes
 from agents.researcher.papers.reading import contents, section
-from tests.servers.literature import Literature, Sends, literature
+from tests.servers.literature import Literature, Sends
 from tests.servers.literature_pages import GRPO
 
 OLD = "hep-th/9901001"
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Literature]:
-    with literature() as running:
-        running.point_client_at(monkeypatch)
-        yield running
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path, backoff=0.01)
 
 
 def publish(served: Literature, body: str, name: str = GRPO) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from agents.researcher.library import Library, NotFound
 from agents.researcher.papers.quotations import normalise, quotes
 from agents.researcher.papers.reading import contents, section
 from shared_memory.errors import BadInput, Unavailable
-from tests.servers.literature import Literature, Sends, leads_to, literature
+from tests.servers.literature import Literature, Sends, leads_to
 from tests.servers.literature_pages import ABSTRACT_PAGE, GRPO, PUBLISHED, RECIPES, SHA, scholar_paper
 
 PAGES = [
@@ -50,18 +49,6 @@ def plain_text(library: Library, name: str) -> str:
     """All of a paper."""
     sections = [entry.name for entry in contents(library, name).entries if entry.level == 1]
     return "\n".join(section(library, name, one, limit=40_000).text for one in sections)
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Literature]:
-    with literature() as running:
-        running.point_client_at(monkeypatch)
-        yield running
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path, backoff=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +194,7 @@ def test_what_was_read_is_there_without_a_network(
 ) -> None:
     before = section(library, GRPO, "4.2")
     monkeypatch.setenv("POSTGRAD_OFFLINE", "1")
-    assert section(Library(tmp_path), GRPO, "4.2") == before
+    assert section(Library(tmp_path / "library"), GRPO, "4.2") == before
     assert len(served.requests) == 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,10 @@ from agents.researcher.papers.describe import details
 from agents.researcher.papers.ids import paper_id
 from agents.researcher.papers.search import search, snippets
 from shared_memory.errors import BadInput, Unavailable
-from tests.servers.literature import Literature, Sends, literature
+from tests.servers.literature import Literature, Sends
 from tests.servers.literature_pages import GRPO, PUBLISHED, RECIPES, SHA, TITLES, atom
 
 QUERY = "group rewards for small reasoners"
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Literature]:
-    with literature() as running:
-        running.point_client_at(monkeypatch)
-        yield running
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path, backoff=0.01)
 
 
 def test_a_search_merges_what_three_services_find_and_says_who_found_it(served: Literature, library: Library) -> None:
@@ -99,7 +86,7 @@ def test_without_a_network_nothing_that_is_kept_is_thrown_away(
 ) -> None:
     served.texts["/notice"] = Sends("read by no release but the next")
     library.get(f"{served.url}/notice")
-    (file,) = (path for path in (tmp_path / "pages").rglob("*") if path.is_file())
+    (file,) = (path for path in (tmp_path / "library" / "pages").rglob("*") if path.is_file())
     monkeypatch.setenv("POSTGRAD_OFFLINE", "1")
     with pytest.raises(Unavailable, match="no JSON"):
         library.understood(lambda page: page.json(), f"{served.url}/notice")
